@@ -1,0 +1,19 @@
+//! The vocabulary every other crate shares: ids, trace context, principals, error kinds, units and
+//! usage. Nothing here does I/O, spawns or locks, and it stays small: a type belongs here only when two
+//! crates that may not know each other both need it.
+
+mod error;
+mod ids;
+mod principal;
+mod secret;
+mod trace;
+mod units;
+mod usage;
+
+pub use error::Kind;
+pub use ids::RequestId;
+pub use principal::{Principal, Role};
+pub use secret::Secret;
+pub use trace::TraceContext;
+pub use units::{ByteSize, Duration};
+pub use usage::{Outcome, Usage};

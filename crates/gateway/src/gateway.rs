@@ -1,0 +1,497 @@
+//! The gateway: one function through which every model call goes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use base::{Kind, Outcome, Principal, RequestId, TraceContext};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use llm::openai::{Envelope, read_request};
+use llm::{Client, Operation, Outbound};
+use telemetry::{Metrics, SpanKind, SpanRecord, SpanStatus, Tracer, gen_ai};
+
+use crate::attempt::{Success, attempt};
+use crate::breaker::{BreakerState, Pass};
+use crate::error::Error;
+use crate::failure::{ErrorAnswer, Failure, Verdict};
+use crate::meter::Meter;
+use crate::metrics::GatewayMetrics;
+use crate::relay::Relay;
+use crate::snapshot::{GatewaySettings, Route, Slot, Snapshot, Target};
+
+/// The way to models. One belongs to each worker, with connections of its own; all share the rest.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    client: Client,
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    pub(crate) metrics: GatewayMetrics,
+    pub(crate) tracer: Tracer,
+    in_flight: AtomicU32,
+    max_in_flight: AtomicU32,
+}
+
+/// A model call as it came in.
+pub struct Call {
+    /// What is asked.
+    pub operation: Operation,
+    /// The body, in OpenAI's dialect.
+    pub body: Bytes,
+    /// Its id.
+    pub request_id: RequestId,
+    /// Its place in a trace.
+    pub trace: TraceContext,
+    /// When it arrived.
+    pub arrived: Instant,
+}
+
+/// An answer for the client. Its meter is closed when it is dropped, so a whole answer's is kept until its
+/// head was sent.
+pub enum Reply {
+    /// The whole answer at once. Also a provider's refusal (4xx), handed on as it came.
+    Whole {
+        /// 200, or the provider's refusal.
+        status: StatusCode,
+        /// Of the body.
+        content_type: HeaderValue,
+        /// The provider's very bytes.
+        body: Bytes,
+        /// The account.
+        meter: Meter,
+    },
+    /// A stream, whose first content is here.
+    Stream(Relay),
+}
+
+/// No answer, and why.
+pub struct CallError {
+    /// What to tell the client.
+    pub error: Error,
+    /// The account, to be told the status.
+    pub meter: Meter,
+}
+
+/// How one target stands, for readiness.
+#[derive(Clone, Debug)]
+pub struct TargetState {
+    /// `provider/model`.
+    pub target: Arc<str>,
+    /// Its breaker.
+    pub breaker: BreakerState,
+    /// It asked to be left alone for a while.
+    pub cooling: bool,
+}
+
+/// A place among the replica's calls, given back when dropped.
+pub(crate) struct Place(Arc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gateway {
+    /// Makes the settings ready. The error names the setting that is wrong.
+    pub fn new(settings: &GatewaySettings, metrics: &Metrics, tracer: Tracer) -> Result<Self, String> {
+        let metrics = GatewayMetrics::new(metrics).map_err(|e| e.to_string())?;
+        let snapshot = Snapshot::build(settings, None, &metrics)?;
+        let shared = Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            metrics,
+            tracer,
+            in_flight: AtomicU32::new(0),
+            max_in_flight: AtomicU32::new(settings.max_concurrent_requests),
+        };
+        Ok(Gateway { shared: Arc::new(shared), client: Client::default() })
+    }
+
+    /// The same gateway for another worker: with connections of its own.
+    pub fn for_worker(&self) -> Self {
+        Gateway { shared: Arc::clone(&self.shared), client: Client::default() }
+    }
+
+    /// Puts new settings in force, for calls that begin from now on. On error the old ones stay.
+    pub fn reload(&self, settings: &GatewaySettings) -> Result<(), String> {
+        let old = self.shared.snapshot.load_full();
+        let new = Snapshot::build(settings, Some(&old), &self.shared.metrics)?;
+        self.shared.snapshot.store(Arc::new(new));
+        self.shared.max_in_flight.store(settings.max_concurrent_requests, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The models a client can name without knowing more, each with its owner.
+    pub fn models(&self) -> Vec<(String, String)> {
+        self.shared.snapshot.load().model_names()
+    }
+
+    /// The owner of a model that can be called, `None` when nobody knows it.
+    pub fn model_owner(&self, model: &str) -> Option<String> {
+        let snapshot = self.shared.snapshot.load();
+        if let Some((_, owner)) = snapshot.model_names().into_iter().find(|(name, _)| name == model) {
+            return Some(owner);
+        }
+        let route = snapshot.route(model, &self.shared.metrics).ok()?;
+        let entry = &route.targets.first()?.provider;
+        // A provider whose models are known has no others.
+        entry.provider.models().is_empty().then(|| entry.name.to_string())
+    }
+
+    /// How each declared target stands. Also refreshes the metric.
+    pub fn target_states(&self) -> Vec<TargetState> {
+        let now = Instant::now();
+        let states = self.shared.snapshot.load().targets().into_iter().map(|target| {
+            let breaker = target.health.state(now);
+            let value = match breaker {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 1.0,
+                BreakerState::Open => 2.0,
+            };
+            self.shared.metrics.breaker(&target.id, value);
+            TargetState { target: Arc::clone(&target.id), breaker, cooling: target.health.is_cooling(now) }
+        });
+        states.collect()
+    }
+
+    /// Calls in progress.
+    pub fn in_flight(&self) -> u32 {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// One model call, from its body to an answer. Dropping the future, or the stream it gave, cancels what
+    /// the provider is doing.
+    pub async fn call(&self, principal: &Principal, call: Call) -> Result<Reply, CallError> {
+        let Call { operation, body, request_id, trace, arrived } = call;
+        let shared = Arc::clone(&self.shared);
+        let mut meter = Meter::new(shared, principal, operation, request_id, trace, arrived);
+        match self.place() {
+            Some(place) => meter.hold(place),
+            None => {
+                self.shared.metrics.shed.inc();
+                return Err(refuse(meter, Error::Overloaded));
+            }
+        }
+        let envelope = match read_request(operation, &body) {
+            Ok(envelope) => envelope,
+            Err(refusal) => return Err(refuse(meter, refusal.into())),
+        };
+        let record = meter.record();
+        record.model.clone_from(&envelope.model);
+        record.stream = envelope.stream;
+        record.body = body;
+        let snapshot = self.shared.snapshot.load_full();
+        let route = match snapshot.route(&envelope.model, &self.shared.metrics) {
+            Ok(route) => route,
+            Err(error) => return Err(refuse(meter, error)),
+        };
+        let deadline = arrived + route.resilience.request_timeout.0;
+        let mut tour = Tour { gateway: self, operation, envelope, deadline, meter, last: None };
+        let mut done = tour.visit(&route).await;
+        if let (None, Some(larger)) = (&done, tour.larger(&route))
+            && let Ok(route) = snapshot.route(larger, &self.shared.metrics)
+        {
+            done = tour.visit(&route).await;
+        }
+        match done {
+            Some(arrival) => Ok(tour.reply(arrival)),
+            None => tour.give_up(&route),
+        }
+    }
+
+    fn place(&self) -> Option<Place> {
+        let before = self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(&self.shared));
+        (before < self.shared.max_in_flight.load(Ordering::Relaxed)).then_some(place)
+    }
+}
+
+fn refuse(mut meter: Meter, error: Error) -> CallError {
+    let outcome = match error.kind() {
+        Kind::Invalid | Kind::NotFound => Outcome::Refused,
+        _ => Outcome::Failed,
+    };
+    meter.failed(outcome, error.code(), None);
+    CallError { error, meter }
+}
+
+/// One call's way round the targets.
+struct Tour<'a> {
+    gateway: &'a Gateway,
+    operation: Operation,
+    envelope: Envelope,
+    deadline: Instant,
+    meter: Meter,
+    last: Option<Last>,
+}
+
+/// What came of the last target that was asked, or why none was.
+enum Last {
+    Failed { target: Arc<Target>, failure: Failure },
+    AllOpen(Duration),
+    AllBusy,
+}
+
+/// An answer, with the leave and the place that go with it.
+struct Arrival {
+    success: Success,
+    target: Arc<Target>,
+    pass: Pass,
+    slot: Slot,
+}
+
+/// What follows a failed attempt.
+enum Next {
+    Wait(Duration),
+    Leave,
+    Stop,
+}
+
+impl Tour<'_> {
+    /// Asks the targets one after the other until one answers. `None`: see `last`.
+    async fn visit(&mut self, route: &Route) -> Option<Arrival> {
+        let now = Instant::now();
+        // Who asked to be left alone comes last, and is asked all the same when nobody else answers.
+        let (cooling, fit): (Vec<_>, Vec<_>) =
+            route.targets.iter().partition(|target| route.targets.len() > 1 && target.health.is_cooling(now));
+        let order: Vec<&Arc<Target>> = fit.into_iter().chain(cooling).collect();
+        let (mut asked, mut open) = (false, None::<Duration>);
+        for (i, target) in order.iter().enumerate() {
+            let others = i + 1 < order.len();
+            let Some(slot) = target.provider.slot() else { continue };
+            match target.health.admit(&target.resilience.breaker, Instant::now()) {
+                Err(wait) => open = Some(open.map_or(wait, |o| o.min(wait))),
+                Ok(pass) => {
+                    asked = true;
+                    match self.ask(target, pass, slot, others).await {
+                        Ok(arrival) => return Some(arrival),
+                        Err(Next::Stop) => return None,
+                        Err(_) => {}
+                    }
+                }
+            }
+        }
+        if !asked {
+            self.last = Some(open.map_or(Last::AllBusy, Last::AllOpen));
+        }
+        None
+    }
+
+    /// Asks one target, again after mishaps as often as its settings say.
+    async fn ask(
+        &mut self,
+        target: &Arc<Target>,
+        pass: Pass,
+        slot: Slot,
+        others: bool,
+    ) -> Result<Arrival, Next> {
+        let mut pass = Some(pass);
+        let mut retry = 0;
+        loop {
+            let leave = match pass.take() {
+                Some(pass) => pass,
+                None => match target.health.admit(&target.resilience.breaker, Instant::now()) {
+                    Ok(pass) => pass,
+                    // It opened while we waited; what is known of the last attempt still stands.
+                    Err(_) => return Err(Next::Leave),
+                },
+            };
+            let failure = match self.attempt(target, others).await {
+                Ok(success) => {
+                    return Ok(Arrival { success, target: Arc::clone(target), pass: leave, slot });
+                }
+                Err(failure) => failure,
+            };
+            let now = Instant::now();
+            if failure.is_ill_health() {
+                leave.failed(now)
+            } else {
+                leave.succeeded()
+            }
+            let next = self.next(target, &failure, retry, others, now);
+            self.last = Some(Last::Failed { target: Arc::clone(target), failure });
+            let Next::Wait(wait) = next else { return Err(next) };
+            tokio::time::sleep(wait).await;
+            self.meter.record().waited += wait;
+            retry += 1;
+        }
+    }
+
+    async fn attempt(&mut self, target: &Arc<Target>, others: bool) -> Result<Success, Failure> {
+        let began = Instant::now();
+        let began_at = SystemTime::now();
+        let record = self.meter.record();
+        record.attempts += 1;
+        record.target = Some(Arc::clone(target));
+        record.answering = false;
+        let trace = record.trace.child();
+        let outbound = Outbound {
+            operation: self.operation,
+            stream: self.envelope.stream,
+            body: self.envelope.splice(&record.body, &target.model),
+            trace,
+            request_id: record.request_id.clone(),
+            connect_timeout: target.resilience.connect_timeout.0,
+        };
+        let left = self.deadline.saturating_duration_since(began);
+        // Without streaming there is no first token to wait for: the bound on it then only decides when to
+        // turn to another target, where there is one.
+        let limit = if self.envelope.stream || others {
+            left.min(target.resilience.first_token_timeout.0)
+        } else {
+            left
+        };
+        // Were the client to go away now, the provider has the prompt and may be working on it.
+        self.meter.record().answering = true;
+        let result = attempt(&self.gateway.client, target, outbound, &self.envelope, limit).await;
+        let record = self.meter.record();
+        record.waited += began.elapsed();
+        record.answering = result.is_ok();
+        target.metrics.attempt(result.as_ref().map_or_else(|failure| failure.class(), |_| "ok"));
+        let (tracer, sampled) = (&self.gateway.shared.tracer, record.trace.sampled);
+        if tracer.enabled() && sampled {
+            tracer.record(attempt_span(target, self.operation, trace, began_at, result.as_ref().err()));
+        }
+        if let Err(failure) = &result {
+            tracing::warn!(
+                request_id = record.request_id.as_str(),
+                target = &*target.id,
+                attempt = record.attempts,
+                error_type = failure.class(),
+                error = failure.detail(),
+                "attempt failed"
+            );
+        }
+        result
+    }
+
+    fn next(&self, target: &Target, failure: &Failure, retry: u32, others: bool, now: Instant) -> Next {
+        let settings = &target.resilience;
+        let asked = match failure.verdict() {
+            Verdict::Final | Verdict::Overflow => return Next::Stop,
+            Verdict::Leave => return Next::Leave,
+            Verdict::Limited(asked) => {
+                if let Some(wait) = asked {
+                    target.health.cool_for(wait.min(MAX_COOLING), now);
+                }
+                if others {
+                    return Next::Leave;
+                }
+                asked
+            }
+            Verdict::Again(asked) => asked,
+        };
+        if retry >= settings.retries {
+            return Next::Leave;
+        }
+        let doubled = settings.backoff.0.saturating_mul(1 << retry.min(16));
+        let backoff = doubled.min(settings.max_backoff.0).mul_f64(jitter());
+        let wait = asked.map_or(backoff, |asked| asked.max(backoff.min(Duration::from_millis(10))));
+        // A wait that is longer than we may, or than there is time, is the client's to make.
+        if wait > settings.max_backoff.0 || now + wait >= self.deadline {
+            Next::Leave
+        } else {
+            Next::Wait(wait)
+        }
+    }
+
+    /// The model that takes over when the request was too long for these.
+    fn larger<'r>(&self, route: &'r Route) -> Option<&'r str> {
+        let overflow = matches!(&self.last, Some(Last::Failed { failure, .. }) if failure.verdict() == Verdict::Overflow);
+        route.context_fallback.as_deref().filter(|_| overflow)
+    }
+
+    fn reply(mut self, arrival: Arrival) -> Reply {
+        let Arrival { success, target, mut pass, slot } = arrival;
+        match success {
+            Success::Whole { body, answer } => {
+                pass.succeeded();
+                let record = self.meter.record();
+                record.outcome = Outcome::Ok;
+                record.usage = answer.usage;
+                record.response_model = answer.model;
+                record.finish_reason = answer.finish_reasons.into_iter().next();
+                record.text = answer.text;
+                Reply::Whole { status: StatusCode::OK, content_type: JSON, body, meter: self.meter }
+            }
+            Success::Stream(reader) => {
+                pass.first_token();
+                self.meter.note_first_token();
+                Reply::Stream(Relay::new(reader, self.meter, pass, slot, target.resilience.stream_timeout.0))
+            }
+        }
+    }
+
+    fn give_up(mut self, route: &Route) -> Result<Reply, CallError> {
+        let model = self.envelope.model.clone();
+        let (target, failure) = match self.last {
+            Some(Last::Failed { target, failure }) => (target, failure),
+            Some(Last::AllOpen(retry_after)) => {
+                return Err(refuse(self.meter, Error::AllOpen { model, retry_after }));
+            }
+            Some(Last::AllBusy) | None => return Err(refuse(self.meter, Error::AllBusy { model })),
+        };
+        debug_assert!(!route.targets.is_empty(), "settings refuse an alias without targets");
+        match failure {
+            Failure::Status(answer) if hands_on(&answer) => {
+                let detail = Failure::Status(answer);
+                let text = detail.detail();
+                let Failure::Status(answer) = detail else { unreachable!("made one line above") };
+                self.meter.failed(Outcome::Refused, "refused", Some(text));
+                Ok(Reply::Whole {
+                    status: answer.status,
+                    content_type: answer.content_type.unwrap_or(JSON),
+                    body: answer.body,
+                    meter: self.meter,
+                })
+            }
+            failure => {
+                let (class, detail) = (failure.class(), failure.detail());
+                let error = failure.into_error(&target.id);
+                self.meter.failed(Outcome::Failed, class, Some(detail));
+                Err(CallError { error, meter: self.meter })
+            }
+        }
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The longest that one `Retry-After` keeps a target at the end of the line.
+const MAX_COOLING: Duration = Duration::from_secs(600);
+
+/// A refusal that speaks to the caller, in the dialect the caller speaks: it is handed on as it is.
+fn hands_on(answer: &ErrorAnswer) -> bool {
+    answer.status.is_client_error()
+        && !matches!(answer.status.as_u16(), 401..=403 | 408 | 425 | 429)
+        && answer.read().is_some()
+}
+
+/// Between a half and one, so that those who failed together do not come back together.
+fn jitter() -> f64 {
+    let random =
+        u32::from_be_bytes(*TraceContext::from_header(None).span_id.first_chunk().unwrap_or(&[0; 4]));
+    0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0
+}
+
+fn attempt_span(
+    target: &Target,
+    operation: Operation,
+    trace: TraceContext,
+    start: SystemTime,
+    failure: Option<&Failure>,
+) -> SpanRecord {
+    let name = format!("{} {}", operation.as_str(), target.model);
+    let mut span = SpanRecord::new(&trace, name, SpanKind::Client, start);
+    target.describe(&mut span);
+    span.attribute(gen_ai::OPERATION_NAME, operation.as_str());
+    span.attribute(gen_ai::REQUEST_MODEL, target.model.to_string());
+    if let Some(failure) = failure {
+        span.attribute(gen_ai::ERROR_TYPE, failure.class());
+        span.status = SpanStatus::Error(failure.class().into());
+    }
+    span
+}

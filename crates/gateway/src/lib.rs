@@ -1,0 +1,25 @@
+//! The life of one model call: which target, how often to try, when to leave one alone, how a stream is
+//! relayed, and what it all used.
+//!
+//! [`Gateway::call`] is the one way to a model. A call is read (`llm::openai`), given its targets
+//! (`snapshot`), tried (`gateway`, `attempt`, judged by `failure` and `breaker`), and handed back whole or as
+//! a [`Relay`]. Its [`Meter`] goes along and is closed exactly once.
+
+mod attempt;
+mod breaker;
+mod error;
+mod failure;
+mod gateway;
+mod meter;
+mod metrics;
+mod reader;
+mod relay;
+pub mod settings;
+mod snapshot;
+
+pub use breaker::BreakerState;
+pub use error::Error;
+pub use gateway::{Call, CallError, Gateway, Reply, TargetState};
+pub use meter::{Facts, Meter};
+pub use relay::Relay;
+pub use snapshot::GatewaySettings;

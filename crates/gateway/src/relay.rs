@@ -1,0 +1,201 @@
+//! The body that streams to the client once the first content is here.
+//!
+//! From here on there is no switching to another target: what breaks is told to the client by an error
+//! event and no `[DONE]`, and is accounted as a failure with what was spent until then.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use base::{Outcome, Usage};
+use bytes::Bytes;
+use llm::openai::{ErrorBody, error_event};
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
+
+use crate::breaker::Pass;
+use crate::meter::Meter;
+use crate::reader::{End, Reader};
+use crate::snapshot::Slot;
+
+/// How long we wait, after the end, for the provider to finish its body too.
+const DRAIN: Duration = Duration::from_millis(50);
+
+/// A stream on its way to the client, as a sequence of byte pieces. Dropping it early cancels the provider's
+/// work and accounts for what was used.
+pub struct Relay {
+    reader: Box<Reader>,
+    state: State,
+    /// Fires when the stream may have been silent for too long; pushed forward lazily, since moving a timer
+    /// for every piece costs more than the piece.
+    timer: Pin<Box<Sleep>>,
+    last_data: Instant,
+    /// The latest moment at which the stream may still be running.
+    until: Instant,
+    meter: Meter,
+    pass: Option<Pass>,
+    _slot: Slot,
+}
+
+enum State {
+    Reading,
+    /// The answer is whole, its usage is being counted here because the client wants it.
+    Counting(JoinHandle<Usage>),
+    /// Everything is sent; the provider's body is read to its end.
+    Draining,
+    Over,
+}
+
+impl Relay {
+    pub(crate) fn new(reader: Box<Reader>, meter: Meter, pass: Pass, slot: Slot, longest: Duration) -> Self {
+        let now = Instant::now();
+        let timer = Box::pin(tokio::time::sleep_until((now + reader.idle_timeout).into()));
+        let until = now + longest;
+        Relay {
+            reader,
+            state: State::Reading,
+            timer,
+            last_data: now,
+            until,
+            meter,
+            pass: Some(pass),
+            _slot: slot,
+        }
+    }
+
+    /// For the server, to tell the status and read the facts before the head is sent.
+    pub fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    /// The next piece for the client, `None` at the end.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(piece) = self.reader.ready.pop_front() {
+                return Poll::Ready(Some(piece));
+            }
+            match &mut self.state {
+                State::Reading => match &self.reader.end {
+                    End::Open => ready!(self.poll_read(cx)),
+                    End::Clean => self.finish_clean(),
+                    End::Broken(what) => {
+                        let what = what.clone();
+                        self.fail("stream_broken", "The provider's answer broke off.", &what);
+                    }
+                },
+                State::Counting(counting) => {
+                    let usage = ready!(Pin::new(counting).poll(cx)).unwrap_or_default();
+                    self.meter.record().usage = Some(usage);
+                    let chunk = self.usage_chunk(&usage);
+                    self.reader.ready.push_back(chunk);
+                    self.close();
+                }
+                State::Draining => {
+                    if self.reader.poll_drain(cx).is_pending() {
+                        ready!(self.timer.as_mut().poll(cx));
+                    }
+                    self.state = State::Over;
+                }
+                State::Over => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Reads on, or finds that the time is over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.reader.poll_advance(cx).is_ready() {
+            self.last_data = Instant::now();
+            return Poll::Ready(());
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let silent_until = self.last_data + self.reader.idle_timeout;
+            let now = Instant::now();
+            if now >= self.until {
+                self.fail("stream_timeout", "The stream took longer than it may.", "over the whole limit");
+                return Poll::Ready(());
+            }
+            if now >= silent_until {
+                self.fail("stream_stalled", "The provider fell silent.", "silent for too long");
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(silent_until.min(self.until).into());
+        }
+    }
+
+    /// The provider did its part. Usage that the client asked for and the provider did not send is counted.
+    fn finish_clean(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            pass.succeeded();
+        }
+        self.note_seen();
+        self.meter.record().outcome = Outcome::Ok;
+        if self.reader.wants_usage() && self.meter.record().usage.is_none() {
+            if let Some(uncounted) = self.meter.uncounted() {
+                self.state = State::Counting(tokio::task::spawn_blocking(move || uncounted.count()));
+                return;
+            }
+        }
+        self.close();
+    }
+
+    /// Sends the terminator and reads the provider's body to its end.
+    fn close(&mut self) {
+        self.reader.ready.extend(self.reader.terminator.take());
+        self.timer.as_mut().reset((Instant::now() + DRAIN).into());
+        self.state = State::Draining;
+    }
+
+    fn fail(&mut self, code: &'static str, message: &'static str, detail: &str) {
+        if let Some(pass) = self.pass.take() {
+            pass.failed(Instant::now());
+        }
+        self.note_seen();
+        self.meter.failed(Outcome::Failed, code, Some(detail.to_owned()));
+        self.reader.ready.push_back(error_event(&ErrorBody {
+            message: message.into(),
+            class: "server_error",
+            param: None,
+            code: Some(code),
+        }));
+        self.state = State::Over;
+    }
+
+    fn note_seen(&mut self) {
+        let seen = std::mem::take(&mut self.reader.seen);
+        let record = self.meter.record();
+        record.usage = seen.usage;
+        record.finish_reason = seen.finish_reason;
+        record.response_model = seen.model;
+        record.text = seen.text;
+    }
+
+    fn usage_chunk(&mut self, usage: &Usage) -> Bytes {
+        let record = self.meter.record();
+        let model = record.response_model.clone().unwrap_or_else(|| record.model.clone());
+        let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let chunk = serde_json::json!({
+            "id": format!("chatcmpl-{}", record.request_id),
+            "object": "chat.completion.chunk",
+            "created": created.map_or(0, |d| d.as_secs()),
+            "model": model,
+            "choices": [],
+            "usage": {
+                "prompt_tokens": usage.input,
+                "completion_tokens": usage.output,
+                "total_tokens": usage.input + usage.output,
+                "estimated": usage.estimated,
+            },
+        });
+        format!("data: {chunk}\n\n").into()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // The client went away in the middle: the meter's outcome stays what it was at first, cancelled.
+        if matches!(self.state, State::Reading) {
+            self.note_seen();
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The settings made ready to serve: providers, aliases and targets, one immutable value swapped whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use llm::providers::{Endpoint, Local, OpenAi};
+use llm::{Kind, Provider};
+use telemetry::{SpanRecord, gen_ai};
+
+use crate::breaker::Health;
+use crate::error::Error;
+use crate::metrics::{GatewayMetrics, TargetMetrics};
+use crate::settings::{Models, ProviderSettings, Providers, ResilienceSettings};
+
+/// Everything a call needs to know about where it may go.
+pub(crate) struct Snapshot {
+    providers: BTreeMap<String, Arc<ProviderEntry>>,
+    aliases: BTreeMap<String, Arc<Route>>,
+    resilience: ResilienceSettings,
+}
+
+/// A provider with what we count about it.
+pub(crate) struct ProviderEntry {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) provider: Box<dyn Provider>,
+    max_in_flight: Option<u32>,
+    in_flight: AtomicU32,
+    /// The health of models called as `provider/model` without being declared: one for all of them, since a
+    /// caller chooses the names and could otherwise fill the memory with them.
+    undeclared: Arc<Health>,
+}
+
+/// One place a call can go.
+pub(crate) struct Target {
+    /// `provider/model`, for headers, logs and errors.
+    pub(crate) id: Arc<str>,
+    pub(crate) model: Arc<str>,
+    pub(crate) provider: Arc<ProviderEntry>,
+    pub(crate) resilience: ResilienceSettings,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: TargetMetrics,
+}
+
+/// The targets of a model, and what takes over when they are too small.
+pub(crate) struct Route {
+    pub(crate) targets: Vec<Arc<Target>>,
+    pub(crate) context_fallback: Option<String>,
+    pub(crate) resilience: ResilienceSettings,
+}
+
+/// A place among a provider's `max_concurrent_requests`, given back when dropped.
+pub(crate) struct Slot(Arc<ProviderEntry>);
+
+impl ProviderEntry {
+    /// A place, unless the provider has all it takes.
+    pub(crate) fn slot(self: &Arc<Self>) -> Option<Slot> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot(Arc::clone(self));
+        (self.max_in_flight.is_none_or(|max| before < max)).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The settings that a snapshot is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewaySettings {
+    /// `providers:`.
+    pub providers: Providers,
+    /// `models:`.
+    pub models: Models,
+    /// `resilience:`.
+    pub resilience: ResilienceSettings,
+    /// `server.max_concurrent_requests`.
+    pub max_concurrent_requests: u32,
+}
+
+impl Snapshot {
+    /// Makes the settings ready; `old` lends the health of targets that stay. The error names the setting
+    /// that is wrong.
+    pub(crate) fn build(
+        settings: &GatewaySettings,
+        old: Option<&Snapshot>,
+        metrics: &GatewayMetrics,
+    ) -> Result<Self, String> {
+        let mut providers = BTreeMap::new();
+        for (name, provider) in &settings.providers {
+            let made = make_provider(provider).map_err(|e| format!("providers.{name}: {e}"))?;
+            let undeclared = old.and_then(|o| o.providers.get(name)).map(|p| Arc::clone(&p.undeclared));
+            providers.insert(
+                name.clone(),
+                Arc::new(ProviderEntry {
+                    name: name.as_str().into(),
+                    kind: provider.kind,
+                    provider: made,
+                    max_in_flight: provider.max_concurrent_requests,
+                    in_flight: AtomicU32::new(0),
+                    undeclared: undeclared.unwrap_or_default(),
+                }),
+            );
+        }
+        // Two aliases that lead to one target share what is known of its health.
+        let mut health: HashMap<String, Arc<Health>> = HashMap::new();
+        let known = old.into_iter().flat_map(|o| o.aliases.values()).flat_map(|route| &route.targets);
+        health.extend(known.map(|target| (target.id.to_string(), Arc::clone(&target.health))));
+        let mut aliases = BTreeMap::new();
+        for (alias, model) in &settings.models {
+            let resilience = settings.resilience.with(model.resilience.as_ref());
+            let mut targets = Vec::with_capacity(model.targets.len());
+            for target in &model.targets {
+                let provider = providers
+                    .get(&target.provider)
+                    .ok_or_else(|| format!("models.{alias}: there is no provider `{}`", target.provider))?;
+                let id = format!("{}/{}", target.provider, target.model);
+                let health = health.entry(id.clone()).or_default();
+                let resilience = resilience.with(target.resilience.as_ref());
+                targets.push(Arc::new(Target::new(
+                    &id,
+                    provider,
+                    &target.model,
+                    resilience,
+                    health,
+                    metrics,
+                )));
+            }
+            let context_fallback = model.context_fallback.clone();
+            aliases.insert(alias.clone(), Arc::new(Route { targets, context_fallback, resilience }));
+        }
+        Ok(Snapshot { providers, aliases, resilience: settings.resilience.clone() })
+    }
+
+    /// Where a model leads: an alias, or `provider/model` with no declaration.
+    pub(crate) fn route(&self, model: &str, metrics: &GatewayMetrics) -> Result<Arc<Route>, Error> {
+        if let Some(route) = self.aliases.get(model) {
+            return Ok(Arc::clone(route));
+        }
+        if let Some((provider, name)) = model.split_once('/')
+            && let Some(provider) = self.providers.get(provider)
+            && !name.is_empty()
+        {
+            let resilience = self.resilience.clone();
+            let health = &provider.undeclared;
+            let target = Target::new(model, provider, name, resilience.clone(), health, metrics);
+            return Ok(Arc::new(Route {
+                targets: vec![Arc::new(target)],
+                context_fallback: None,
+                resilience,
+            }));
+        }
+        let names: Vec<String> = self.providers.keys().map(|name| format!("`{name}`")).collect();
+        Err(Error::UnknownModel { model: model.to_owned(), providers: names.join(", ") })
+    }
+
+    /// The names a client can use without knowing more: aliases, then models that providers are known to have.
+    pub(crate) fn model_names(&self) -> Vec<(String, String)> {
+        let aliases = self.aliases.keys().map(|alias| (alias.clone(), "trunkline".to_owned()));
+        let known = self.providers.values().flat_map(|entry| {
+            let names = entry.provider.models().iter();
+            names.map(|model| (format!("{}/{model}", entry.name), entry.name.to_string()))
+        });
+        aliases.chain(known).collect()
+    }
+
+    /// Every declared target once.
+    pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
+        let mut by_id: BTreeMap<Arc<str>, Arc<Target>> = BTreeMap::new();
+        for target in self.aliases.values().flat_map(|route| &route.targets) {
+            by_id.entry(Arc::clone(&target.id)).or_insert_with(|| Arc::clone(target));
+        }
+        by_id.into_values().collect()
+    }
+}
+
+impl Target {
+    fn new(
+        id: &str,
+        provider: &Arc<ProviderEntry>,
+        model: &str,
+        resilience: ResilienceSettings,
+        health: &Arc<Health>,
+        metrics: &GatewayMetrics,
+    ) -> Self {
+        Target {
+            id: id.into(),
+            model: model.into(),
+            provider: Arc::clone(provider),
+            resilience,
+            health: Arc::clone(health),
+            metrics: metrics.target(&provider.name, model),
+        }
+    }
+
+    /// Tells a span who was asked, in the words of the GenAI conventions (`gen_ai.system` is the older name
+    /// of the provider).
+    pub(crate) fn describe(&self, span: &mut SpanRecord) {
+        let kind = self.provider.kind.as_str();
+        span.attribute(gen_ai::PROVIDER_NAME, kind);
+        span.attribute(gen_ai::SYSTEM, kind);
+        span.attribute(gen_ai::SERVER_ADDRESS, self.provider.provider.address().to_owned());
+    }
+}
+
+fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provider>, String> {
+    let default_url = match settings.kind {
+        Kind::Demo => return Ok(Box::new(Local::demo())),
+        Kind::OpenAi => Some(OpenAi::BASE_URL),
+        Kind::OpenAiCompatible => None,
+    };
+    let base_url = settings.base_url.as_deref().or(default_url);
+    let endpoint = Endpoint {
+        base_url: base_url.ok_or("`base_url` is missing")?.to_owned(),
+        api_key: settings.api_key.as_ref().map(|key| key.expose().to_owned()),
+        headers: settings.headers.iter().map(|(n, v)| (n.clone(), v.expose().to_owned())).collect(),
+    };
+    Ok(Box::new(OpenAi::new(&endpoint)?))
+}

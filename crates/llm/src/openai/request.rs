@@ -1,0 +1,430 @@
+//! Reading and splicing a request body.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::Operation;
+
+/// The longest model name we take.
+const MAX_MODEL: usize = 256;
+/// The most tokens anybody may ask for: far above every model, far below overflow.
+const MAX_TOKENS: u64 = 100_000_000;
+
+/// What we read of a request, and where in the body it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The model asked for: an alias or `provider/model`.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Whether the client itself asked for usage at the end of a stream.
+    pub include_usage: bool,
+    /// The client's bound on the answer's tokens.
+    pub max_output: Option<u64>,
+    /// How many answers are asked for.
+    pub choices: u32,
+    model_at: Range<usize>,
+    stream_options_at: Option<Range<usize>>,
+}
+
+/// Why a body is refused: a sentence that says what to change, and the field it is about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For the person who wrote the request.
+    pub message: String,
+    /// The field, where there is one.
+    pub param: Option<&'static str>,
+}
+
+/// Reads a request body, checking that the whole of it is JSON of bounded depth.
+pub fn read_request(operation: Operation, body: &[u8]) -> Result<Envelope, Refusal> {
+    if body.is_empty() {
+        return Err(refuse(None, "The request body is empty: send a JSON object with `model`."));
+    }
+    let fields: Fields = serde_json::from_slice(body).map_err(|e| {
+        let text = e.to_string();
+        match text.strip_prefix("repeated field ").and_then(|rest| rest.split(' ').next()) {
+            Some(name) => refuse(None, format!("The request names {name} twice: keep one.")),
+            None => refuse(None, format!("The request body is not valid JSON: {text}.")),
+        }
+    })?;
+    let span = |raw: &RawValue| {
+        let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
+        start..start + raw.get().len()
+    };
+    let Some(raw_model) = fields.model else {
+        return Err(refuse(Some("model"), "You must provide a `model`: an alias, or `provider/model`."));
+    };
+    let stream = boolean(fields.stream, "stream")?.unwrap_or(false);
+    let (stream_options, include_usage) = stream_options(fields.stream_options)?;
+    require_content(operation, &fields)?;
+    if stream && operation == Operation::Embeddings {
+        return Err(refuse(Some("stream"), "Embeddings cannot be streamed: leave `stream` out."));
+    }
+    Ok(Envelope {
+        model: model(raw_model)?,
+        stream,
+        include_usage,
+        max_output: max_output(&fields)?,
+        choices: whole(fields.n, "n", 1..=1024)?.unwrap_or(1) as u32,
+        model_at: span(raw_model),
+        stream_options_at: stream_options.map(span),
+    })
+}
+
+impl Envelope {
+    /// The body for a provider: its own name for the model, and usage asked for at the end of a stream.
+    /// When neither changes anything, the client's very bytes.
+    pub fn splice(&self, body: &Bytes, model: &str) -> Bytes {
+        let ask_usage = self.stream && !self.include_usage;
+        if !ask_usage && model == self.model {
+            return body.clone();
+        }
+        let mut out = Vec::with_capacity(body.len() + model.len() + 48);
+        let model_json = serde_json::to_string(model).unwrap_or_default();
+        match &self.stream_options_at {
+            Some(options) if ask_usage => {
+                let mut edits = [
+                    (self.model_at.clone(), model_json),
+                    (options.clone(), with_usage(&body[options.clone()])),
+                ];
+                edits.sort_by_key(|(at, _)| at.start);
+                let mut from = 0;
+                for (at, text) in edits {
+                    out.extend_from_slice(&body[from..at.start]);
+                    out.extend_from_slice(text.as_bytes());
+                    from = at.end;
+                }
+                out.extend_from_slice(&body[from..]);
+            }
+            _ => {
+                out.extend_from_slice(&body[..self.model_at.start]);
+                out.extend_from_slice(model_json.as_bytes());
+                if ask_usage {
+                    out.extend_from_slice(br#","stream_options":{"include_usage":true}"#);
+                }
+                out.extend_from_slice(&body[self.model_at.end..]);
+            }
+        }
+        out.into()
+    }
+}
+
+/// The client's `stream_options` with `include_usage` true and everything else kept.
+fn with_usage(options: &[u8]) -> String {
+    let mut map: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(options).unwrap_or_default();
+    map.insert("include_usage".into(), true.into());
+    serde_json::Value::Object(map).to_string()
+}
+
+fn refuse(param: Option<&'static str>, message: impl Into<String>) -> Refusal {
+    Refusal { message: message.into(), param }
+}
+
+fn model(raw: &RawValue) -> Result<String, Refusal> {
+    let name: String = serde_json::from_str(raw.get())
+        .map_err(|_| refuse(Some("model"), "`model` must be a string: an alias, or `provider/model`."))?;
+    if name.is_empty() {
+        return Err(refuse(Some("model"), "`model` is empty: name an alias, or `provider/model`."));
+    }
+    if name.len() > MAX_MODEL || name.chars().any(char::is_control) {
+        return Err(refuse(
+            Some("model"),
+            format!("`model` must have at most {MAX_MODEL} bytes and no control characters."),
+        ));
+    }
+    Ok(name)
+}
+
+fn boolean(raw: Option<&RawValue>, name: &'static str) -> Result<Option<bool>, Refusal> {
+    let Some(raw) = raw else { return Ok(None) };
+    serde_json::from_str(raw.get())
+        .map_err(|_| refuse(Some(name), format!("`{name}` must be true or false, without quotes.")))
+}
+
+fn whole(
+    raw: Option<&RawValue>,
+    name: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Option<u64>, Refusal> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(None) };
+    match serde_json::from_str::<u64>(raw.get()) {
+        Ok(value) if range.contains(&value) => Ok(Some(value)),
+        _ => Err(refuse(
+            Some(name),
+            format!("`{name}` must be a whole number from {} to {}.", range.start(), range.end()),
+        )),
+    }
+}
+
+fn max_output(fields: &Fields) -> Result<Option<u64>, Refusal> {
+    let newer = whole(fields.max_completion_tokens, "max_completion_tokens", 1..=MAX_TOKENS)?;
+    let older = whole(fields.max_tokens, "max_tokens", 1..=MAX_TOKENS)?;
+    Ok(newer.or(older))
+}
+
+/// The place of `stream_options` when it stands there (also as null), and whether usage is asked for.
+fn stream_options(raw: Option<&RawValue>) -> Result<(Option<&RawValue>, bool), Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Options {
+        #[serde(default)]
+        include_usage: Option<bool>,
+    }
+    let Some(raw) = raw else { return Ok((None, false)) };
+    let wrong = |()| {
+        let text = "`stream_options` must be an object, as {\"include_usage\": true}.";
+        refuse(Some("stream_options"), text)
+    };
+    if !raw.get().starts_with('{') && raw.get() != "null" {
+        return Err(wrong(()));
+    }
+    // Depth is checked here because a raw value is taken without looking inside.
+    serde_json::from_str::<Checked>(raw.get()).map_err(|_| wrong(()))?;
+    let options: Option<Options> = serde_json::from_str(raw.get()).map_err(|_| wrong(()))?;
+    Ok((Some(raw), options.and_then(|o| o.include_usage).unwrap_or(false)))
+}
+
+fn require_content(operation: Operation, fields: &Fields) -> Result<(), Refusal> {
+    let (name, shape, what) = match operation {
+        Operation::Chat => ("messages", fields.messages, "a list with at least one message"),
+        Operation::Embeddings => ("input", fields.input, "a text, or a list of texts or tokens"),
+    };
+    let right = match (operation, shape) {
+        (_, Shape::FilledList) => true,
+        (Operation::Embeddings, Shape::Text) => true,
+        _ => false,
+    };
+    if right { Ok(()) } else { Err(refuse(Some(name), format!("`{name}` must be {what}."))) }
+}
+
+/// The members of the body that we act on, as they stand in it.
+#[derive(Default)]
+struct Fields<'a> {
+    model: Option<&'a RawValue>,
+    stream: Option<&'a RawValue>,
+    stream_options: Option<&'a RawValue>,
+    max_tokens: Option<&'a RawValue>,
+    max_completion_tokens: Option<&'a RawValue>,
+    n: Option<&'a RawValue>,
+    messages: Shape,
+    input: Shape,
+}
+
+/// What kind of value stands in a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Shape {
+    #[default]
+    Missing,
+    Text,
+    EmptyList,
+    FilledList,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            let slot = match &*key.0 {
+                "model" => &mut fields.model,
+                "stream" => &mut fields.stream,
+                "stream_options" => &mut fields.stream_options,
+                "max_tokens" => &mut fields.max_tokens,
+                "max_completion_tokens" => &mut fields.max_completion_tokens,
+                "n" => &mut fields.n,
+                "messages" => {
+                    fields.messages = map.next_value::<Checked>()?.0;
+                    continue;
+                }
+                "input" => {
+                    fields.input = map.next_value::<Checked>()?.0;
+                    continue;
+                }
+                _ => {
+                    map.next_value::<Checked>()?;
+                    continue;
+                }
+            };
+            // Parsers differ in which of two they take: what we checked must be what the provider sees.
+            if slot.is_some() {
+                return Err(de::Error::custom(format_args!("repeated field `{}`", key.0)));
+            }
+            *slot = Some(map.next_value()?);
+        }
+        Ok(fields)
+    }
+}
+
+/// A key, borrowed unless it is written with escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// Any value, looked through to its end: UTF-8, numbers and depth (serde_json stops at 128 levels) are
+/// checked, which `IgnoredAny` would not do; nothing is kept but its shape.
+struct Checked(Shape);
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CheckedVisitor)
+    }
+}
+
+struct CheckedVisitor;
+
+impl<'de> Visitor<'de> for CheckedVisitor {
+    type Value = Checked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+        Ok(Checked(Shape::Other))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+        Ok(Checked(Shape::Other))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+        Ok(Checked(Shape::Other))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+        Ok(Checked(Shape::Other))
+    }
+    fn visit_unit<E>(self) -> Result<Checked, E> {
+        Ok(Checked(Shape::Other))
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+        Ok(Checked(Shape::Text))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Checked, A::Error> {
+        let mut shape = Shape::EmptyList;
+        while seq.next_element::<Checked>()?.is_some() {
+            shape = Shape::FilledList;
+        }
+        Ok(Checked(shape))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Checked, A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value::<Checked>()?;
+        }
+        Ok(Checked(Shape::Other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAT: &str = r#"{"model": "a", "messages":[{"role":"user","content":"hi"}]"#;
+
+    fn chat(rest: &str) -> Result<Envelope, Refusal> {
+        read_request(Operation::Chat, format!("{CHAT}{rest}}}").as_bytes())
+    }
+
+    fn spliced(rest: &str, model: &str) -> String {
+        let body = Bytes::from(format!("{CHAT}{rest}}}"));
+        let out = read_request(Operation::Chat, &body).unwrap().splice(&body, model);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn only_model_and_stream_options_are_spliced() {
+        assert_eq!(spliced(r#", "x" : 1.50"#, "a"), format!("{CHAT}, \"x\" : 1.50}}"));
+        assert_eq!(
+            spliced(r#","x":"é""#, "b\"").replace(r#""b\"""#, r#""a""#),
+            format!("{CHAT},\"x\":\"é\"}}")
+        );
+        let asked = CHAT.replace(r#""a","#, r#""m","stream_options":{"include_usage":true},"#);
+        assert_eq!(spliced(r#","stream":true"#, "m"), format!("{asked},\"stream\":true}}"));
+        let own = r#","stream":true,"stream_options":{"include_usage":false,"z":[1]}"#;
+        let kept = r#","stream":true,"stream_options":{"include_usage":true,"z":[1]}"#;
+        assert_eq!(spliced(own, "a"), format!("{CHAT}{kept}}}"));
+        assert_eq!(spliced(kept, "a"), format!("{CHAT}{kept}}}"));
+        let null = r#","stream":true,"stream_options":null"#;
+        assert!(spliced(null, "a").ends_with(r#""stream_options":{"include_usage":true}}"#));
+    }
+
+    #[test]
+    fn reads_what_it_acts_on() {
+        let read =
+            chat(r#","stream":true,"stream_options":{"include_usage":true},"max_tokens":7,"n":2"#).unwrap();
+        assert_eq!((read.model.as_str(), read.stream, read.include_usage), ("a", true, true));
+        assert_eq!((read.max_output, read.choices), (Some(7), 2));
+    }
+
+    #[test]
+    fn refuses_with_what_to_change() {
+        let deep = format!(r#","x":{}1{}"#, "[".repeat(200), "]".repeat(200));
+        for (rest, param, says) in [
+            (r#","stream":"yes""#, Some("stream"), "true or false"),
+            (r#","max_tokens":-1"#, Some("max_tokens"), "whole number"),
+            (r#","max_tokens":1e99"#, Some("max_tokens"), "whole number"),
+            (r#","n":0"#, Some("n"), "from 1"),
+            (r#","stream_options":[]"#, Some("stream_options"), "object"),
+            (r#","model":"b""#, None, "`model` twice"),
+            (r#","\u006dodel":"b""#, None, "`model` twice"),
+            (r#","x":1e999"#, None, "number out of range"),
+            (r#","x":"\ud800""#, None, "not valid JSON"),
+            (r#","x":"#, None, "not valid JSON"),
+            (deep.as_str(), None, "recursion limit"),
+        ] {
+            let refusal = chat(rest).unwrap_err();
+            assert_eq!(refusal.param, param, "{rest}");
+            assert!(refusal.message.contains(says), "{rest}: {}", refusal.message);
+        }
+        for (body, says) in [
+            (&b""[..], "empty"),
+            (b"[]", "JSON object"),
+            (b"\xff", "not valid JSON"),
+            (b"{\"model\":\"a\",\"messages\":[{\"role\":\"\xff\"}]}", "not valid JSON"),
+            (b"{}", "must provide a `model`"),
+            (b"{\"model\":1,\"messages\":[1]}", "must be a string"),
+            (b"{\"model\":\"\",\"messages\":[1]}", "empty"),
+            (b"{\"model\":\"a\"}", "`messages` must be a list"),
+            (b"{\"model\":\"a\",\"messages\":[]}", "at least one"),
+            (b"{\"model\":\"a\",\"messages\":[1]} x", "trailing"),
+        ] {
+            let refusal = read_request(Operation::Chat, body).unwrap_err();
+            assert!(refusal.message.contains(says), "{says}: {}", refusal.message);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What a provider is to the rest of the house.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use base::{RequestId, TraceContext};
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+use http_body::Body as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Client;
+
+/// What is spoken at a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// OpenAI itself.
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// Anything that speaks OpenAI's protocol at its own address: vLLM, Ollama, LM Studio, most hosts.
+    #[serde(rename = "openai-compatible")]
+    OpenAiCompatible,
+    /// Built in: offline, deterministic, labelled as such.
+    Demo,
+}
+
+impl Kind {
+    /// The name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::OpenAi => "openai",
+            Kind::OpenAiCompatible => "openai-compatible",
+            Kind::Demo => "demo",
+        }
+    }
+}
+
+/// What is asked of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `/chat/completions`.
+    Chat,
+    /// `/embeddings`.
+    Embeddings,
+}
+
+impl Operation {
+    /// The name the OpenTelemetry conventions give it (`gen_ai.operation.name`).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Chat => "chat",
+            Operation::Embeddings => "embeddings",
+        }
+    }
+
+    /// Its path below an OpenAI base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Operation::Chat => "/chat/completions",
+            Operation::Embeddings => "/embeddings",
+        }
+    }
+}
+
+/// One attempt, ready to be sent. The body is already in the provider's dialect.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// What is asked.
+    pub operation: Operation,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+    /// The body.
+    pub body: Bytes,
+    /// The span of this attempt, sent as `traceparent`.
+    pub trace: TraceContext,
+    /// The request it belongs to, sent as `x-request-id`.
+    pub request_id: RequestId,
+    /// For the handshakes of a new connection.
+    pub connect_timeout: Duration,
+}
+
+/// The head of a provider's answer, and its body to be read.
+#[derive(Debug)]
+pub struct Inbound {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: InboundBody,
+}
+
+/// A body that is read frame by frame. Dropping it cancels what the provider is doing.
+pub enum InboundBody {
+    /// From a connection.
+    Wire(hyper::body::Incoming),
+    /// Made in this process.
+    Local(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl std::fmt::Debug for InboundBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            InboundBody::Wire(_) => "Wire",
+            InboundBody::Local(_) => "Local",
+        })
+    }
+}
+
+impl InboundBody {
+    /// The next piece, `None` at the proper end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self {
+            InboundBody::Local(stream) => stream.as_mut().poll_next(cx).map(|piece| piece.map(Ok)),
+            InboundBody::Wire(body) => loop {
+                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    None => return Poll::Ready(None),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(BodyError(error.to_string())))),
+                    // Trailers carry nothing that a model's answer needs.
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            return Poll::Ready(Some(Ok(data)));
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    /// The next piece, `None` at the proper end.
+    pub async fn data(&mut self) -> Option<Result<Bytes, BodyError>> {
+        std::future::poll_fn(|cx| self.poll_data(cx)).await
+    }
+
+    /// The whole body, when it has no more than `limit` bytes.
+    pub async fn collect(mut self, limit: usize) -> Result<Bytes, BodyError> {
+        let Some(first) = self.data().await else { return Ok(Bytes::new()) };
+        let first = first?;
+        let Some(second) = self.data().await else { return Ok(first) };
+        let mut all = Vec::with_capacity(first.len() * 2);
+        all.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(piece) = next {
+            let piece = piece?;
+            if all.len() + piece.len() > limit {
+                return Err(BodyError(format!("the answer is longer than {limit} bytes")));
+            }
+            all.extend_from_slice(&piece);
+            next = self.data().await;
+        }
+        Ok(all.into())
+    }
+}
+
+/// The answer broke off, or is larger than we read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BodyError(pub String);
+
+/// No answer came. The texts are for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection could be made.
+    #[error("could not connect: {0}")]
+    Connect(String),
+    /// The connection broke before the answer's head.
+    #[error("the connection broke before an answer came: {0}")]
+    Broken(String),
+    /// The request could not be built, for example because of a header in the settings.
+    #[error("could not build the request: {0}")]
+    Request(String),
+}
+
+/// Somebody who answers model calls.
+pub trait Provider: Send + Sync {
+    /// Sends one attempt and waits for the head of the answer. `client` is the calling worker's own.
+    fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>>;
+
+    /// The host it is reached at (`server.address` in traces).
+    fn address(&self) -> &str;
+
+    /// The models it is known to have, when that needs no call.
+    fn models(&self) -> &[&'static str] {
+        &[]
+    }
+}

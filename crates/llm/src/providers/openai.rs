@@ -1,0 +1,108 @@
+//! OpenAI, and everything that speaks its protocol at an address of its own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::Full;
+
+use crate::{Client, Inbound, InboundBody, Operation, Outbound, Provider, SendError};
+
+/// Where a provider is, and what it wants to see.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// For example `https://api.openai.com/v1`, with or without a slash at the end.
+    pub base_url: String,
+    /// Sent as `Authorization: Bearer`.
+    pub api_key: Option<String>,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A provider that speaks OpenAI's protocol over HTTP.
+pub struct OpenAi {
+    chat: Uri,
+    embeddings: Uri,
+    host: String,
+    headers: HeaderMap,
+}
+
+impl OpenAi {
+    /// OpenAI's own address.
+    pub const BASE_URL: &'static str = "https://api.openai.com/v1";
+
+    /// Prepares everything that is the same for each request. The error says what is wrong with the
+    /// settings, without their values.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, String> {
+        let base = endpoint.base_url.trim_end_matches('/');
+        let uri = |operation: Operation| {
+            let text = format!("{base}{}", operation.path());
+            text.parse::<Uri>().map_err(|e| format!("base_url is not a URL: {e}"))
+        };
+        let chat = uri(Operation::Chat)?;
+        if !matches!(chat.scheme_str(), Some("http" | "https")) || chat.host().is_none() {
+            return Err("base_url must begin with http:// or https:// and a host".into());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers
+            .insert(USER_AGENT, HeaderValue::from_static(concat!("trunkline/", env!("CARGO_PKG_VERSION"))));
+        if let Some(key) = &endpoint.api_key {
+            headers.insert(AUTHORIZATION, secret(&format!("Bearer {key}"), "api_key")?);
+        }
+        for (name, value) in &endpoint.headers {
+            let parsed = name.parse::<HeaderName>().map_err(|_| format!("`{name}` is not a header name"))?;
+            headers.insert(parsed, secret(value, name)?);
+        }
+        Ok(OpenAi {
+            host: chat.host().unwrap_or_default().to_owned(),
+            embeddings: uri(Operation::Embeddings)?,
+            chat,
+            headers,
+        })
+    }
+
+    fn request(&self, call: Outbound) -> Result<(Request<Full<Bytes>>, Duration), SendError> {
+        let uri = match call.operation {
+            Operation::Chat => &self.chat,
+            Operation::Embeddings => &self.embeddings,
+        };
+        let mut request = Request::new(Full::new(call.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        let accept = if call.stream { "text/event-stream" } else { "application/json" };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        let value = |text: String| {
+            HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|e| SendError::Request(e.to_string()))
+        };
+        headers.insert("traceparent", value(call.trace.to_header())?);
+        headers.insert("x-request-id", value(call.request_id.as_str().to_owned())?);
+        Ok((request, call.connect_timeout))
+    }
+}
+
+/// A header value that is never printed or indexed by HTTP/2 compression.
+fn secret(text: &str, what: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| format!("the value of {what} has characters that a header cannot carry"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Provider for OpenAi {
+    fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>> {
+        Box::pin(async move {
+            let (request, connect_timeout) = self.request(call)?;
+            let (head, body) = client.send(request, connect_timeout).await?.into_parts();
+            Ok(Inbound { status: head.status, headers: head.headers, body: InboundBody::Wire(body) })
+        })
+    }
+
+    fn address(&self) -> &str {
+        &self.host
+    }
+}

@@ -1,0 +1,111 @@
+//! The one place where a kind of failure becomes a status and a body.
+//!
+//! What a client reads is written for it: our own internals and a provider's words go to the log.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use base::Kind;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use llm::openai::{ErrorBody, error_body};
+
+/// An error on its way to a client, in OpenAI's form.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+    pub(crate) code: &'static str,
+    pub(crate) param: Option<&'static str>,
+    pub(crate) retry_after: Option<Duration>,
+    /// The methods there are, when the method was wrong.
+    pub(crate) allow: Option<&'static str>,
+}
+
+/// The status of each kind.
+pub(crate) fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Kind::BadGateway => StatusCode::BAD_GATEWAY,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// OpenAI's `type` of each kind.
+fn class(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid | Kind::NotFound | Kind::TooLarge | Kind::UnsupportedMedia => "invalid_request_error",
+        Kind::Unauthenticated => "authentication_error",
+        Kind::Forbidden => "permission_error",
+        Kind::RateLimited => "rate_limit_error",
+        Kind::Unavailable => "overloaded_error",
+        Kind::BadGateway | Kind::Timeout | Kind::Internal => "server_error",
+    }
+}
+
+impl ApiError {
+    pub(crate) fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
+        ApiError { kind, message: message.into(), code, param: None, retry_after: None, allow: None }
+    }
+
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let text = format!("This path does not take that method: use {allow}.");
+        ApiError { allow: Some(allow), ..ApiError::new(Kind::Invalid, "method_not_allowed", text) }
+    }
+
+    /// The status to send.
+    pub(crate) fn status(&self) -> StatusCode {
+        match (self.allow, self.code) {
+            (Some(_), _) => StatusCode::METHOD_NOT_ALLOWED,
+            // The one timeout that is the client's: its body did not come.
+            (None, "request_timeout") => StatusCode::REQUEST_TIMEOUT,
+            _ => status(self.kind),
+        }
+    }
+}
+
+impl From<&gateway::Error> for ApiError {
+    fn from(error: &gateway::Error) -> Self {
+        ApiError {
+            param: error.param(),
+            retry_after: error.retry_after(),
+            ..ApiError::new(error.kind(), error.code(), error.to_string())
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = error_body(&ErrorBody {
+            message: self.message.as_str().into(),
+            class: class(self.kind),
+            param: self.param,
+            code: Some(self.code),
+        });
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up, and never 0: a client must not come back at once.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.kind == Kind::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,89 @@
+//! The table of contents: every path there is, by role.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use base::Kind;
+
+use crate::error::ApiError;
+use crate::routes::{health, metrics, openai, version};
+use crate::settings::Role;
+use crate::state::App;
+
+/// What a listener with these roles serves.
+pub(crate) fn router(app: Arc<App>, roles: &[Role]) -> Router {
+    let mut router = probes();
+    if roles.contains(&Role::Gateway) {
+        router = router.merge(gateway());
+    }
+    finish(router, app)
+}
+
+/// What the metrics address serves.
+pub(crate) fn metrics_router(app: Arc<App>) -> Router {
+    finish(probes(), app)
+}
+
+/// Health, version and metrics, on every listener.
+fn probes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(health::health).fallback(only_get))
+        .route("/health/live", get(health::live).fallback(only_get))
+        .route("/health/ready", get(health::ready).fallback(only_get))
+        .route("/ready", get(health::ready).fallback(only_get))
+        .route("/version", get(version::version).fallback(only_get))
+        .route("/metrics", get(metrics::metrics).fallback(only_get))
+}
+
+/// Model calls, in OpenAI's dialect.
+fn gateway() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/chat/completions", post(openai::chat).fallback(only_post))
+        .route("/v1/embeddings", post(openai::embeddings).fallback(only_post))
+        .route("/v1/models", get(openai::models).fallback(only_get))
+        .route("/v1/models/{*id}", get(openai::model).fallback(only_get))
+}
+
+fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {
+    router.fallback(not_found).with_state(app)
+}
+
+/// The pattern a path belongs to: the name under which it is counted. A path that no route knows is its
+/// caller's invention, and all of those share one name.
+pub(crate) fn pattern(path: &str) -> &'static str {
+    const FIXED: &[&str] = &[
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/models",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/ready",
+        "/version",
+        "/metrics",
+    ];
+    match FIXED.iter().find(|fixed| **fixed == path) {
+        Some(fixed) => fixed,
+        None if path.starts_with("/v1/models/") => "/v1/models/{id}",
+        None => "unmatched",
+    }
+}
+
+async fn not_found() -> Response {
+    ApiError::new(
+        Kind::NotFound,
+        "not_found",
+        "There is nothing at this path; see /v1/models for the models.",
+    )
+    .into_response()
+}
+
+async fn only_get() -> Response {
+    ApiError::method_not_allowed("GET").into_response()
+}
+
+async fn only_post() -> Response {
+    ApiError::method_not_allowed("POST").into_response()
+}

@@ -1,0 +1,6 @@
+//! One file for each subject of the API.
+
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod openai;
+pub(crate) mod version;

@@ -1,0 +1,140 @@
+//! OpenAI's surface: `/v1/chat/completions`, `/v1/embeddings`, `/v1/models`.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use base::Kind;
+use bytes::Bytes;
+use gateway::{Call, CallError, Facts, Relay, Reply};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use llm::Operation;
+use serde_json::json;
+
+use crate::body::read_json;
+use crate::edge::{Accounted, Edge};
+use crate::error::ApiError;
+use crate::state::App;
+
+const X_TARGET: HeaderName = HeaderName::from_static("x-trunkline-target");
+const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-trunkline-attempts");
+const X_OVERHEAD: HeaderName = HeaderName::from_static("x-trunkline-overhead-us");
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// `POST /v1/chat/completions`.
+pub(crate) async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(edge): Extension<Edge>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    call(&app, edge, Operation::Chat, &headers, body).await
+}
+
+/// `POST /v1/embeddings`.
+pub(crate) async fn embeddings(
+    State(app): State<Arc<App>>,
+    Extension(edge): Extension<Edge>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    call(&app, edge, Operation::Embeddings, &headers, body).await
+}
+
+async fn call(app: &App, edge: Edge, operation: Operation, headers: &HeaderMap, body: Body) -> Response {
+    let Edge { request_id, trace, arrived, principal } = edge;
+    let Some(principal) = principal else {
+        return ApiError::new(Kind::Unauthenticated, "missing_api_key", "Send your API key.").into_response();
+    };
+    let body = match read_json(headers, body, &app.shared.limits.load()).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    let call = Call { operation, body, request_id, trace, arrived };
+    let (mut response, facts) = match app.gateway.call(&principal, call).await {
+        Ok(Reply::Whole { status, content_type, body, mut meter }) => {
+            let facts = meter.head(status.as_u16());
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = status;
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+            (response, facts)
+        }
+        Ok(Reply::Stream(relay)) => stream(relay),
+        Err(CallError { error, mut meter }) => {
+            let shown = ApiError::from(&error);
+            let facts = meter.head(shown.status().as_u16());
+            (shown.into_response(), facts)
+        }
+    };
+    tell(response.headers_mut(), &facts);
+    response.extensions_mut().insert(Accounted);
+    response
+}
+
+fn stream(mut relay: Relay) -> (Response, Facts) {
+    let facts = relay.meter().head(200);
+    let mut response = Response::new(Body::new(Streaming(relay)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would otherwise gather the stream before it sends anything.
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    (response, facts)
+}
+
+/// Who answered, after how many attempts, and what of the time was ours.
+fn tell(headers: &mut HeaderMap, facts: &Facts) {
+    // A caller chose the model's name, which may have characters that a header cannot carry.
+    if let Some(target) = facts.target.as_ref().and_then(|t| HeaderValue::from_str(t).ok()) {
+        headers.insert(X_TARGET, target);
+    }
+    headers.insert(X_ATTEMPTS, HeaderValue::from(facts.attempts));
+    let micros = u64::try_from(facts.overhead.as_micros()).unwrap_or(u64::MAX);
+    headers.insert(X_OVERHEAD, HeaderValue::from(micros));
+}
+
+/// A relay as an HTTP body.
+struct Streaming(Relay);
+
+impl http_body::Body for Streaming {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_piece(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// `GET /v1/models`: the names that can be used without knowing more.
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Response {
+    let data: Vec<_> =
+        app.gateway.models().into_iter().map(|(id, owner)| model_object(&id, &owner)).collect();
+    Json(json!({"object": "list", "data": data})).into_response()
+}
+
+/// `GET /v1/models/{id}`: also for `provider/model` names that no list has.
+pub(crate) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+    match app.gateway.model_owner(&id) {
+        Some(owner) => Json(model_object(&id, &owner)).into_response(),
+        None => {
+            let text = format!("The model `{id}` does not exist; see /v1/models.");
+            let error = ApiError::new(Kind::NotFound, "model_not_found", text);
+            ApiError { param: Some("model"), ..error }.into_response()
+        }
+    }
+}
+
+fn model_object(id: &str, owner: &str) -> serde_json::Value {
+    // `created` is required by clients and known to nobody: aliases have no date of birth.
+    json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+}

@@ -1,0 +1,101 @@
+//! What a request can reach.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use access::Keyring;
+use arc_swap::ArcSwap;
+use gateway::Gateway;
+use telemetry::metrics::DURATION_BUCKETS;
+use telemetry::{BoundedCounterVec, BoundedHistogramVec, Family, Metrics, Tracer};
+
+use crate::settings::{MetricsAccess, ServerSettings};
+
+/// Which build is running.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// The version of the package.
+    pub version: &'static str,
+    /// The commit it was built from.
+    pub git_commit: &'static str,
+    /// When it was built, RFC 3339.
+    pub build_time: &'static str,
+}
+
+/// A worker's state: its own way to the models, and what all workers share.
+pub(crate) struct App {
+    pub(crate) gateway: Gateway,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) metrics: Metrics,
+    pub(crate) http: HttpMetrics,
+    pub(crate) tracer: Tracer,
+    pub(crate) limits: ArcSwap<Limits>,
+    pub(crate) build: Build,
+    /// We are shutting down: readiness says so.
+    pub(crate) draining: AtomicBool,
+    pub(crate) connections: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// The settings that a request meets, and that a reload may change.
+pub(crate) struct Limits {
+    pub(crate) max_body: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) metrics_access: MetricsAccess,
+    pub(crate) metrics_enabled: bool,
+    pub(crate) health_enabled: bool,
+}
+
+impl From<&ServerSettings> for Limits {
+    fn from(settings: &ServerSettings) -> Self {
+        Limits {
+            max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
+            body_timeout: settings.body_timeout.0,
+            metrics_access: settings.metrics_access,
+            metrics_enabled: settings.metrics_enabled,
+            health_enabled: settings.health_enabled,
+        }
+    }
+}
+
+/// The metrics of every request, under the names that Conduit's guide alerts on.
+pub(crate) struct HttpMetrics {
+    requests: BoundedCounterVec,
+    duration: BoundedHistogramVec,
+}
+
+impl HttpMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Result<Self, telemetry::Error> {
+        let labels = &["method", "route", "status"];
+        Ok(HttpMetrics {
+            requests: metrics.counter(
+                &Family::new("http_requests_total", "Requests by method, route and status.").labels(labels),
+            )?,
+            duration: metrics.histogram(
+                &Family::new(
+                    "http_request_duration_seconds",
+                    "From a request's arrival to the head of its answer, by method and route.",
+                )
+                .labels(&labels[..2]),
+                DURATION_BUCKETS,
+            )?,
+        })
+    }
+
+    pub(crate) fn observe(&self, method: &str, route: &str, status: u16, duration: Duration) {
+        let mut text = itoa::Buffer::new();
+        self.requests.with(&[method, route, text.format(status)]).inc();
+        self.duration.with(&[method, route]).observe(duration.as_secs_f64());
+    }
+}

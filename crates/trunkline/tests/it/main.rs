@@ -1,0 +1,5 @@
+//! The tests of the whole: each runs the real application in process, on free ports, against fakes that
+//! speak over real sockets.
+#![cfg(test)]
+
+mod house;
