@@ -359,7 +359,7 @@ impl Tour<'_> {
         if let Err(failure) = &result {
             tracing::warn!(
                 request_id = record.request_id.as_str(),
-                target = &*target.id,
+                routed_to = &*target.id,
                 attempt = record.attempts,
                 error_type = failure.class(),
                 error = failure.detail(),

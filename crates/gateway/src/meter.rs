@@ -236,7 +236,7 @@ impl Record {
             status = self.status,
             outcome = self.outcome.as_str(),
             model = self.model.as_str(),
-            target = self.target.as_ref().map(|t| &*t.id),
+            routed_to = self.target.as_ref().map(|t| &*t.id),
             key = &*self.principal.key_id,
             stream = self.stream,
             attempts = self.attempts,

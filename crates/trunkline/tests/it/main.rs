@@ -2,4 +2,9 @@
 //! speak over real sockets.
 #![cfg(test)]
 
+mod app;
+mod faults;
 mod house;
+mod openai;
+mod process;
+mod telemetry;

@@ -1,0 +1,4 @@
+//! OpenAI's surface.
+
+mod bad_input;
+mod passing;
