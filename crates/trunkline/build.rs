@@ -5,15 +5,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() {
     println!("cargo::rerun-if-changed=../../.git/HEAD");
-    println!("cargo::rerun-if-env-changed=TRUNKLINE_GIT_COMMIT");
+    println!("cargo::rerun-if-env-changed=GIT_COMMIT");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
-    let given = std::env::var("TRUNKLINE_GIT_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let given = std::env::var("GIT_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(git_commit).unwrap_or_else(|| "unknown".into());
-    println!("cargo::rustc-env=TRUNKLINE_GIT_COMMIT={commit}");
+    // Not `TRUNKLINE_…`: `cargo run` passes these on, and the program would take them for settings.
+    println!("cargo::rustc-env=BUILD_GIT_COMMIT={commit}");
     // Reproducible builds set the time: https://reproducible-builds.org/specs/source-date-epoch/
     let fixed = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    println!("cargo::rustc-env=TRUNKLINE_BUILD_TIME={}", rfc3339(fixed.unwrap_or_else(now)));
+    println!("cargo::rustc-env=BUILD_TIME={}", rfc3339(fixed.unwrap_or_else(now)));
 }
 
 fn git_commit() -> Option<String> {

@@ -28,7 +28,7 @@ type Hash = [u8; 32];
 /// The keys in force.
 #[derive(Debug)]
 pub struct Keyring {
-    by_hash: HashMap<Hash, (Hash, Principal)>,
+    by_hash: HashMap<Hash, (Hash, Principal), foldhash::fast::RandomState>,
 }
 
 /// The keys made on the first run: shown once.
@@ -109,7 +109,7 @@ impl Keyring {
             Some(key) => hash(key.expose()),
             None => parse_hash(&stored.admin_sha256, path)?,
         };
-        let mut by_hash = HashMap::new();
+        let mut by_hash = HashMap::default();
         for key in &stored.keys {
             let digest = parse_hash(&key.sha256, path)?;
             by_hash

@@ -1,6 +1,7 @@
 //! Request ids.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The longest request id we take from a caller.
@@ -11,7 +12,7 @@ const MAX_LEN: usize = 128;
 /// A caller's own `x-request-id` is kept when it is 1–128 characters of `A-Z a-z 0-9 . _ : / + = -`;
 /// anything else is replaced, so that an id can be printed and grepped without escaping.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(Box<str>);
+pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// A new id, unique for this process and, by its random start, between processes.
@@ -61,13 +62,10 @@ impl fmt::Debug for RequestId {
     }
 }
 
-/// 64 random bits. Without a random source there is nothing safe to do but use the clock: these ids are
-/// names, not secrets.
+/// 64 random bits, without a system call. These are names, not secrets: they need to differ, not to be
+/// unguessable.
 pub(crate) fn random_u64() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(0x5DEE_CE66, |d| d.as_nanos() as u64)
-    })
+    fastrand::u64(..)
 }
 
 #[cfg(test)]

@@ -40,13 +40,11 @@ impl TraceContext {
     }
 
     /// The header's text: `00-<trace id>-<span id>-<flags>`.
-    pub fn to_header(&self) -> String {
-        let mut text = String::with_capacity(55);
-        text.push_str("00-");
-        push_hex(&mut text, &self.trace_id);
-        text.push('-');
-        push_hex(&mut text, &self.span_id);
-        text.push_str(if self.sampled { "-01" } else { "-00" });
+    pub fn to_header(&self) -> [u8; 55] {
+        let mut text = *b"00-................................-................-00";
+        write_hex(&mut text[3..35], &self.trace_id);
+        write_hex(&mut text[36..52], &self.span_id);
+        text[54] += u8::from(self.sampled);
         text
     }
 }
@@ -55,10 +53,10 @@ fn nonzero_span() -> [u8; 8] {
     random_u64().max(1).to_be_bytes()
 }
 
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    for b in bytes {
-        text.push(char::from(b"0123456789abcdef"[usize::from(b >> 4)]));
-        text.push(char::from(b"0123456789abcdef"[usize::from(b & 15)]));
+fn write_hex(text: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
     }
 }
 
@@ -102,7 +100,8 @@ mod tests {
     fn continues_the_callers_trace() {
         let ctx = TraceContext::from_header(Some(GOOD.as_bytes()));
         assert_eq!(ctx.parent_span_id, Some([0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]));
-        assert!(ctx.to_header().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+        let header = String::from_utf8(ctx.to_header().to_vec()).unwrap();
+        assert!(header.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && header.ends_with("-01"));
         assert_eq!(ctx.child().trace_id, ctx.trace_id);
         assert_eq!(ctx.child().parent_span_id, Some(ctx.span_id));
     }

@@ -43,7 +43,7 @@ pub(crate) async fn attempt(
         if envelope.stream { stream(inbound, envelope, target).await } else { whole(inbound).await }
     };
     match timeout(limit, work).await {
-        Ok(done) => done,
+        Ok(done) => done.map_err(|failure| failure.redacted(&target.provider)),
         Err(_) => Err(Failure::Slow),
     }
 }

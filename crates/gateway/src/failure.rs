@@ -8,6 +8,7 @@ use llm::SendError;
 use llm::openai::{ProviderError, read_error};
 
 use crate::error::Error;
+use crate::snapshot::ProviderEntry;
 
 /// The default wait told to a client when a provider limits us without saying for how long.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -50,6 +51,17 @@ pub(crate) enum Verdict {
 }
 
 impl Failure {
+    /// Without our own credentials, which some providers quote.
+    pub(crate) fn redacted(self, provider: &ProviderEntry) -> Self {
+        match self {
+            Failure::Status(answer) => {
+                Failure::Status(ErrorAnswer { body: provider.redact_body(answer.body), ..answer })
+            }
+            Failure::Protocol(what) => Failure::Protocol(provider.redact(&what)),
+            Failure::Send(_) | Failure::Slow => self,
+        }
+    }
+
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
             Failure::Send(_) | Failure::Protocol(_) => Verdict::Again(None),
@@ -101,7 +113,7 @@ impl Failure {
         match self {
             Failure::Send(error) => error.to_string(),
             Failure::Slow => "no answer in time".into(),
-            Failure::Protocol(what) => what.clone(),
+            Failure::Protocol(what) => clipped(what),
             Failure::Status(answer) => match answer.read() {
                 // Words about a credential may quote it.
                 _ if matches!(answer.status.as_u16(), 401..=403) => format!("status {}", answer.status),

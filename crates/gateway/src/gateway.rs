@@ -414,7 +414,7 @@ impl Tour<'_> {
                 record.outcome = Outcome::Ok;
                 record.usage = answer.usage;
                 record.response_model = answer.model;
-                record.finish_reason = answer.finish_reasons.into_iter().next();
+                record.finish_reason = answer.finish_reason;
                 record.text = answer.text;
                 Reply::Whole { status: StatusCode::OK, content_type: JSON, body, meter: self.meter }
             }

@@ -11,7 +11,7 @@ use llm::InboundBody;
 use llm::openai::{Chunk, DONE, DONE_EVENT, Envelope, read_chunk};
 use llm::sse::{Decoder, Event};
 
-use crate::failure::{Failure, clipped};
+use crate::failure::Failure;
 
 /// The longest single event.
 const MAX_EVENT: usize = 4 << 20;
@@ -143,7 +143,7 @@ impl Reader {
 
     fn take_chunk(&mut self, event: &Event, chunk: Chunk) {
         if let Some(error) = chunk.error {
-            self.end = End::Broken(format!("an error in the stream: {}", clipped(&error)));
+            self.end = End::Broken(format!("an error in the stream: {error}"));
             return;
         }
         self.committed |= chunk.content || chunk.finished > 0;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use crate::breaker::Pass;
+use crate::failure::clipped;
 use crate::meter::Meter;
 use crate::reader::{End, Reader};
 use crate::snapshot::Slot;
@@ -49,8 +50,8 @@ enum State {
 impl Relay {
     pub(crate) fn new(reader: Box<Reader>, meter: Meter, pass: Pass, slot: Slot, longest: Duration) -> Self {
         let now = Instant::now();
-        let timer = Box::pin(tokio::time::sleep_until((now + reader.idle_timeout).into()));
         let until = now + longest;
+        let timer = Box::pin(tokio::time::sleep_until((now + reader.idle_timeout).min(until).into()));
         Relay {
             reader,
             state: State::Reading,
@@ -129,7 +130,6 @@ impl Relay {
             pass.succeeded();
         }
         self.note_seen();
-        self.meter.record().outcome = Outcome::Ok;
         if self.reader.wants_usage() && self.meter.record().usage.is_none() {
             if let Some(uncounted) = self.meter.uncounted() {
                 self.state = State::Counting(tokio::task::spawn_blocking(move || uncounted.count()));
@@ -141,6 +141,7 @@ impl Relay {
 
     /// Sends the terminator and reads the provider's body to its end.
     fn close(&mut self) {
+        self.meter.record().outcome = Outcome::Ok;
         self.reader.ready.extend(self.reader.terminator.take());
         self.timer.as_mut().reset((Instant::now() + DRAIN).into());
         self.state = State::Draining;
@@ -151,7 +152,9 @@ impl Relay {
             pass.failed(Instant::now());
         }
         self.note_seen();
-        self.meter.failed(Outcome::Failed, code, Some(detail.to_owned()));
+        let target = self.meter.record().target.as_ref();
+        let detail = target.map_or_else(|| detail.to_owned(), |target| target.provider.redact(detail));
+        self.meter.failed(Outcome::Failed, code, Some(clipped(&detail)));
         self.reader.ready.push_back(error_event(&ErrorBody {
             message: message.into(),
             class: "server_error",

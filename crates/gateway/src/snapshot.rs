@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use base::Secret;
+use bytes::Bytes;
 use llm::providers::{Endpoint, Local, OpenAi};
 use llm::{Kind, Provider};
 use telemetry::{SpanRecord, gen_ai};
@@ -26,7 +28,10 @@ pub(crate) struct ProviderEntry {
     pub(crate) kind: Kind,
     pub(crate) provider: Box<dyn Provider>,
     max_in_flight: Option<u32>,
-    in_flight: AtomicU32,
+    /// Counted on over a reload: what began before it is still there.
+    in_flight: Arc<AtomicU32>,
+    /// What we send to it and nobody else may read.
+    secrets: Vec<Secret>,
     /// The health of models called as `provider/model` without being declared: one for all of them, since a
     /// caller chooses the names and could otherwise fill the memory with them.
     undeclared: Arc<Health>,
@@ -60,6 +65,29 @@ impl ProviderEntry {
         let slot = Slot(Arc::clone(self));
         (self.max_in_flight.is_none_or(|max| before < max)).then_some(slot)
     }
+
+    /// A provider's words about what went wrong, without our credentials: some quote the request.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        self.secrets
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(secret.expose(), Secret::HIDDEN))
+    }
+
+    /// The same of a body; one that quotes nothing stays as it is, byte for byte.
+    pub(crate) fn redact_body(&self, body: Bytes) -> Bytes {
+        let quotes = |text: &str| self.secrets.iter().any(|secret| text.contains(secret.expose()));
+        let text = Some(String::from_utf8_lossy(&body)).filter(|text| quotes(text));
+        let redacted = text.map(|text| self.redact(&text));
+        redacted.map_or(body, Bytes::from)
+    }
+}
+
+/// The credentials in a provider's settings. A header's value may be a plain word, as a version: short ones are
+/// no secrets, and would be found everywhere.
+fn secrets(settings: &ProviderSettings) -> Vec<Secret> {
+    const SHORTEST: usize = 8;
+    let all = settings.api_key.iter().chain(settings.headers.values());
+    all.filter(|secret| secret.expose().len() >= SHORTEST).cloned().collect()
 }
 
 impl Drop for Slot {
@@ -92,7 +120,7 @@ impl Snapshot {
         let mut providers = BTreeMap::new();
         for (name, provider) in &settings.providers {
             let made = make_provider(provider).map_err(|e| format!("providers.{name}: {e}"))?;
-            let undeclared = old.and_then(|o| o.providers.get(name)).map(|p| Arc::clone(&p.undeclared));
+            let before = old.and_then(|o| o.providers.get(name));
             providers.insert(
                 name.clone(),
                 Arc::new(ProviderEntry {
@@ -100,8 +128,9 @@ impl Snapshot {
                     kind: provider.kind,
                     provider: made,
                     max_in_flight: provider.max_concurrent_requests,
-                    in_flight: AtomicU32::new(0),
-                    undeclared: undeclared.unwrap_or_default(),
+                    in_flight: before.map(|p| Arc::clone(&p.in_flight)).unwrap_or_default(),
+                    secrets: secrets(provider),
+                    undeclared: before.map(|p| Arc::clone(&p.undeclared)).unwrap_or_default(),
                 }),
             );
         }

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Client;
+use crate::client::Hold;
 
 /// What is spoken at a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -97,8 +98,8 @@ pub struct Inbound {
 
 /// A body that is read frame by frame. Dropping it cancels what the provider is doing.
 pub enum InboundBody {
-    /// From a connection.
-    Wire(hyper::body::Incoming),
+    /// From a connection, which is held until the end.
+    Wire(hyper::body::Incoming, Hold),
     /// Made in this process.
     Local(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
@@ -106,7 +107,7 @@ pub enum InboundBody {
 impl std::fmt::Debug for InboundBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            InboundBody::Wire(_) => "Wire",
+            InboundBody::Wire(..) => "Wire",
             InboundBody::Local(_) => "Local",
         })
     }
@@ -117,7 +118,8 @@ impl InboundBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self {
             InboundBody::Local(stream) => stream.as_mut().poll_next(cx).map(|piece| piece.map(Ok)),
-            InboundBody::Wire(body) => loop {
+            InboundBody::Wire(body, Hold::Http1(lease)) => lease.poll_data(body, cx),
+            InboundBody::Wire(body, Hold::Http2(_)) => loop {
                 match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                     None => return Poll::Ready(None),
                     Some(Err(error)) => return Poll::Ready(Some(Err(BodyError(error.to_string())))),

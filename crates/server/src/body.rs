@@ -1,14 +1,94 @@
 //! Reading a request's body, bounded in size and time.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
 use axum::body::Body;
 use base::Kind;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderValue, Request};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 use crate::state::Limits;
+
+/// How much of a body that nobody wants is read, in bytes, before the connection is closed instead.
+const LINGER_BYTES: usize = 64 << 20;
+/// For how long.
+const LINGER_TIME: Duration = Duration::from_secs(10);
+/// How long its client may pause.
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+
+/// A request whose body is read to its end in the background when its handler leaves some of it.
+pub(crate) fn lingering(request: Request<Incoming>) -> Request<Body> {
+    let waits = request.headers().contains_key(EXPECT);
+    request.map(|body| match body.is_end_stream() {
+        true => Body::empty(),
+        false => Body::new(Lingering { body: Some(body), waits }),
+    })
+}
+
+/// Many clients send all of a request before they look at the answer. Were we to close while bytes are on
+/// their way, the answer that says what to change would be lost with the connection (RFC 9112 §9.6). So it
+/// is sent at once, and what still comes is read and thrown away for a while.
+struct Lingering {
+    /// Until its end was seen.
+    body: Option<Incoming>,
+    /// The client sends nothing before we say `100 Continue`, which the first read does: a refused body then
+    /// never comes.
+    waits: bool,
+}
+
+impl http_body::Body for Lingering {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.waits = false;
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.as_ref().map(Incoming::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|body| !self.waits && !body.is_end_stream())
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            drop(runtime.spawn(timeout(LINGER_TIME, discard(body))));
+        }
+    }
+}
+
+async fn discard(mut body: Incoming) {
+    let mut left = LINGER_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout(LINGER_PAUSE, body.frame()).await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
 
 /// Reads the JSON body of a request, after looking at what its headers say about it.
 pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, ApiError> {
@@ -21,16 +101,21 @@ pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limits: &Limits) 
     if declared.is_some_and(|length| length > limits.max_body as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits.max_body)).await {
+    match timeout(limits.body_timeout, collect(body, limits.max_body)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(())) => {
-            Err(ApiError::new(Kind::Invalid, "body_broken", "The request body broke off before its end."))
-        }
+        Ok(Err(())) => Err(ApiError::new(
+            Kind::Invalid,
+            "body_broken",
+            "The request body broke off before its end, or its framing is malformed.",
+        )),
         Err(_) => Err(ApiError::new(
             Kind::Timeout,
             "request_timeout",
-            format!("The request body did not arrive within {} s.", limits.body_timeout.as_secs()),
+            format!(
+                "The request body did not arrive within {}: send it faster, or less at once.",
+                base::Duration(limits.body_timeout)
+            ),
         )),
     }
 }

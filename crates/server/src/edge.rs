@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use base::{Kind, Principal, RequestId, TraceContext};
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tower::ServiceExt as _;
 
+use crate::body::lingering;
 use crate::error::ApiError;
 use crate::router::pattern;
 use crate::state::{App, Shared};
@@ -55,7 +54,7 @@ pub(crate) async fn serve(
     trace.sampled = shared.tracer.sample(trace.trace_id, remote);
     let principal = authenticate(shared, headers);
     let method = request.method().clone();
-    let mut request = request.map(Body::new);
+    let mut request = lingering(request);
     let route = pattern(request.uri().path());
     let refused = principal.is_none() && !OPEN.contains(&route);
     let key_id = principal.as_ref().map(|p| Arc::clone(&p.key_id));
@@ -113,8 +112,8 @@ fn finish(
         }
     }
     let headers = response.headers_mut();
-    for (name, text) in [(X_REQUEST_ID, request_id.as_str().to_owned()), (TRACEPARENT, trace.to_header())] {
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+    for (name, text) in [(X_REQUEST_ID, request_id.as_str().as_bytes()), (TRACEPARENT, &trace.to_header())] {
+        if let Ok(value) = HeaderValue::from_bytes(text) {
             headers.insert(name, value);
         }
     }
@@ -122,16 +121,10 @@ fn finish(
 
 /// The method as a metric label: a caller can send any word for it.
 fn method_name(method: &Method) -> &str {
-    let known = [
-        Method::GET,
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::HEAD,
-        Method::OPTIONS,
-    ];
-    if known.contains(method) { method.as_str() } else { "other" }
+    match method.as_str() {
+        known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS") => known,
+        _ => "other",
+    }
 }
 
 /// The key from `Authorization: Bearer` or `X-API-Key`.

@@ -58,7 +58,7 @@ impl ApiError {
     }
 
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        let text = format!("This path does not take that method: use {allow}.");
+        let text = format!("This path does not take that method: use {}.", allow.replace(", ", " or "));
         ApiError { allow: Some(allow), ..ApiError::new(Kind::Invalid, "method_not_allowed", text) }
     }
 
@@ -69,6 +69,13 @@ impl ApiError {
             // The one timeout that is the client's: its body did not come.
             (None, "request_timeout") => StatusCode::REQUEST_TIMEOUT,
             _ => status(self.kind),
+        }
+    }
+
+    fn class(&self) -> &'static str {
+        match self.status() {
+            StatusCode::REQUEST_TIMEOUT => class(Kind::Invalid),
+            _ => class(self.kind),
         }
     }
 }
@@ -87,7 +94,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = error_body(&ErrorBody {
             message: self.message.as_str().into(),
-            class: class(self.kind),
+            class: self.class(),
             param: self.param,
             code: Some(self.code),
         });

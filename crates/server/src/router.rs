@@ -81,7 +81,7 @@ async fn not_found() -> Response {
 }
 
 async fn only_get() -> Response {
-    ApiError::method_not_allowed("GET").into_response()
+    ApiError::method_not_allowed("GET, HEAD").into_response()
 }
 
 async fn only_post() -> Response {

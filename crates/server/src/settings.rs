@@ -67,7 +67,7 @@ impl Default for ServerSettings {
             body_timeout: Duration::from_secs(30),
             max_concurrent_requests: 4096,
             drain_delay: Duration::from_secs(2),
-            shutdown_grace: Duration::from_secs(12),
+            shutdown_grace: Duration::from_secs(11),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -186,15 +186,26 @@ where
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(H2_PING)
         .adaptive_window(true);
+    let begun = AtomicBool::new(false);
     let service = service_fn(|request| {
+        begun.store(true, Ordering::Relaxed);
         let (app, router) = (Arc::clone(&post.app), surface.router.clone());
         async move { Ok::<_, std::convert::Infallible>(edge::serve(app, router, request).await) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // Hyper looks at its clock from the first bytes on, which say what protocol is spoken: those have to
+    // come, too.
+    let silent = async {
+        tokio::time::sleep(post.header_timeout).await;
+        if begun.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let mut over = phase.clone();
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
+        () = silent => return,
         _ = reached(&mut phase, Phase::Closing) => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {

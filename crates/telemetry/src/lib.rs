@@ -15,4 +15,4 @@ pub use error::Error;
 pub use log::{Capture, LogHandle, capture, check_level, init};
 pub use metrics::{BoundedCounterVec, BoundedGaugeVec, BoundedHistogramVec, Family, Metrics, memory_bytes};
 pub use otlp::{AttributeValue, Otlp, Resource, SpanEvent, SpanKind, SpanRecord, SpanStatus, Tracer};
-pub use settings::{LogFormat, LogSettings, OtlpSettings, TelemetrySettings};
+pub use settings::{LogFormat, LogSettings, OtlpSettings, TelemetrySettings, Temporality};

@@ -3,7 +3,8 @@
 //!
 //! Spans are recorded whole, when they end, into a bounded queue; one task sends them in batches, another
 //! sends the registry at an interval. A collector that is slow, down or refusing costs spans, which are
-//! counted in `trunkline_telemetry_dropped_total`, and never a request.
+//! counted in `trunkline_telemetry_dropped_total`, and never a request. Metric points that could not be sent
+//! are counted there as well, though what they counted is in those of the next export.
 //!
 //! Metrics keep their Prometheus names, but for those whose names the semantic conventions (or the guides)
 //! give with dots: `gen_ai_client_token_usage` is sent as `gen_ai.client.token.usage`, and its label
@@ -30,6 +31,7 @@ use crate::Error;
 use crate::metrics::Metrics;
 use crate::settings::OtlpSettings;
 use export::{Endpoints, Exporter};
+use points::Reader;
 pub use resource::Resource;
 pub use span::{AttributeValue, SpanEvent, SpanKind, SpanRecord, SpanStatus};
 pub use tracer::Tracer;
@@ -76,8 +78,8 @@ impl Otlp {
             None => Tracer::disabled(),
         };
         if let Some(url) = endpoints.metrics {
-            let interval = settings.metrics_interval.0;
-            let task = send_metrics(metrics.clone(), exporter("metrics", url), resource.clone(), interval);
+            let reader = Reader::new(metrics.clone(), resource.clone(), settings.temporality);
+            let task = send_metrics(reader, exporter("metrics", url), settings.metrics_interval.0);
             otlp.tasks.push(tokio::spawn(task));
         }
         Ok((tracer, otlp))
@@ -120,11 +122,13 @@ async fn send_traces(queue: Arc<Queue>, mut exporter: Exporter, resource: Resour
 }
 
 /// Sends the registry at each interval and at the end.
-async fn send_metrics(metrics: Metrics, mut exporter: Exporter, resource: Resource, interval: Duration) {
+async fn send_metrics(mut reader: Reader, mut exporter: Exporter, interval: Duration) {
     loop {
         let stopping = exporter.pause(interval, None).await;
-        let (request, points) = points::request(&metrics, &resource);
-        exporter.send(&request, points).await;
+        let export = reader.read();
+        if exporter.send(&export.request, export.points).await {
+            reader.delivered(export);
+        }
         if stopping {
             return;
         }

@@ -74,6 +74,9 @@ pub struct OtlpSettings {
     pub headers: BTreeMap<String, Secret>,
     /// How often metrics are sent.
     pub metrics_interval: Duration,
+    /// What counters and histograms are counted from: `cumulative` or `delta`. Datadog and New Relic want
+    /// `delta`.
+    pub temporality: Temporality,
     /// The share of traces recorded when the caller did not decide, 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sample_ratio: f64,
@@ -87,7 +90,20 @@ impl Default for OtlpSettings {
             metrics_endpoint: None,
             headers: BTreeMap::new(),
             metrics_interval: Duration::from_secs(30),
+            temporality: Temporality::default(),
             sample_ratio: 1.0,
         }
     }
+}
+
+/// What the points of counters and histograms are counted from
+/// (<https://opentelemetry.io/docs/specs/otel/metrics/data-model/#temporality>). Gauges have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Temporality {
+    /// From the start of the process, as Prometheus counts.
+    #[default]
+    Cumulative,
+    /// From the last export that the collector took. What has not changed since is not sent.
+    Delta,
 }

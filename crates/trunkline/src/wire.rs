@@ -14,12 +14,12 @@ use crate::settings::{Settings, restart_needed};
 /// Which build this is.
 pub const BUILD: Build = Build {
     version: env!("CARGO_PKG_VERSION"),
-    git_commit: env!("TRUNKLINE_GIT_COMMIT"),
-    build_time: env!("TRUNKLINE_BUILD_TIME"),
+    git_commit: env!("BUILD_GIT_COMMIT"),
+    build_time: env!("BUILD_TIME"),
 };
 
 /// For the last traces and metrics to be sent when we stop.
-const EXPORT_GRACE: Duration = Duration::from_secs(2);
+pub const EXPORT_GRACE: Duration = Duration::from_secs(1);
 
 /// Everything that runs.
 pub struct App {

@@ -1,9 +1,9 @@
 //! Reading a whole answer, beside forwarding it.
 
-use std::borrow::Cow;
-
 use base::Usage;
 use serde::Deserialize;
+
+use super::{Text, parse};
 
 /// What we read of a whole answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,16 +12,15 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// The model that answered, by the provider's name.
     pub model: Option<String>,
-    /// Why each choice ended.
-    pub finish_reasons: Vec<String>,
+    /// Why the first choice ended.
+    pub finish_reason: Option<String>,
     /// What the model wrote, when it must be counted here.
     pub text: String,
 }
 
 /// Reads a 200 answer. `Err` says why it is none: not JSON, or an error in an answer's clothes.
 pub fn read_answer(body: &[u8]) -> Result<Answer, String> {
-    let wire: Wire =
-        serde_json::from_slice(body).map_err(|e| format!("the answer is not what it should be: {e}"))?;
+    let wire: Wire = parse(body).map_err(|e| format!("the answer is not what it should be: {e}"))?;
     if let Some(error) = wire.error {
         return Err(format!("the answer is an error: {}", error.get()));
     }
@@ -36,8 +35,8 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, String> {
     };
     Ok(Answer {
         usage,
-        model: wire.model.map(Cow::into_owned),
-        finish_reasons: choices.into_iter().filter_map(|c| c.finish_reason).map(Cow::into_owned).collect(),
+        model: wire.model.map(|model| model.0.into_owned()),
+        finish_reason: choices.into_iter().find_map(|c| c.finish_reason).map(|reason| reason.0.into_owned()),
         text,
     })
 }
@@ -45,7 +44,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, String> {
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
+    model: Option<Text<'a>>,
     #[serde(borrow)]
     choices: Option<Vec<Choice<'a>>>,
     data: Option<serde::de::IgnoredAny>,
@@ -57,7 +56,7 @@ struct Wire<'a> {
 #[derive(Deserialize)]
 struct Choice<'a> {
     #[serde(borrow)]
-    finish_reason: Option<Cow<'a, str>>,
+    finish_reason: Option<Text<'a>>,
     #[serde(borrow)]
     message: Option<Message<'a>>,
 }
@@ -140,7 +139,7 @@ mod tests {
         let answer = read_answer(body).unwrap();
         let usage = Usage { input: 11, cached_input: 3, output: 7, reasoning: 2, estimated: false };
         assert_eq!(answer.usage, Some(usage));
-        assert_eq!((answer.model.as_deref(), answer.finish_reasons), (Some("m-1"), vec!["stop".to_owned()]));
+        assert_eq!((answer.model.as_deref(), answer.finish_reason.as_deref()), (Some("m-1"), Some("stop")));
         assert_eq!(answer.text, "");
     }
 

@@ -7,6 +7,7 @@ use base::Usage;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::answer::WireUsage;
+use super::{Text, parse};
 
 /// The data of the event that ends a stream.
 pub const DONE: &[u8] = b"[DONE]";
@@ -34,19 +35,19 @@ pub struct Chunk {
 
 /// Reads one chunk. The text it brings is appended to `text`, up to `room` bytes in all, in case it must be
 /// counted here. `Err` when it is not JSON of a chunk's shape.
-pub fn read_chunk(data: &[u8], text: &mut String, room: usize) -> Result<Chunk, serde_json::Error> {
-    let wire: Wire = serde_json::from_slice(data)?;
+pub fn read_chunk(data: &[u8], text: &mut String, room: usize) -> Result<Chunk, String> {
+    let wire: Wire = parse(data)?;
     let mut chunk = Chunk {
         usage: wire.usage.map(WireUsage::normal),
         only_usage: wire.choices.as_ref().is_some_and(Vec::is_empty) && wire.usage.is_some(),
-        model: wire.model.map(Cow::into_owned),
+        model: wire.model.map(|model| model.0.into_owned()),
         error: wire.error.map(|raw| raw.get().to_owned()).filter(|raw| raw != "null"),
         ..Chunk::default()
     };
     for choice in wire.choices.into_iter().flatten() {
         if let Some(reason) = choice.finish_reason {
             chunk.finished += 1;
-            chunk.finish_reason = Some(reason.into_owned());
+            chunk.finish_reason = Some(reason.0.into_owned());
         }
         if let Some(delta) = choice.delta {
             chunk.content |= delta.content;
@@ -61,7 +62,7 @@ pub fn read_chunk(data: &[u8], text: &mut String, room: usize) -> Result<Chunk, 
 #[derive(serde::Deserialize)]
 struct Wire<'a> {
     #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
+    model: Option<Text<'a>>,
     #[serde(borrow)]
     choices: Option<Vec<Choice<'a>>>,
     usage: Option<WireUsage>,
@@ -72,7 +73,7 @@ struct Wire<'a> {
 #[derive(serde::Deserialize)]
 struct Choice<'a> {
     #[serde(borrow)]
-    finish_reason: Option<Cow<'a, str>>,
+    finish_reason: Option<Text<'a>>,
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
 }
@@ -100,8 +101,8 @@ impl<'de> Visitor<'de> for DeltaVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Delta<'de>, A::Error> {
         let mut delta = Delta { content: false, text: Cow::Borrowed("") };
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            if key == "role" {
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            if key.0 == "role" {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }

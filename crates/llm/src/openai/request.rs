@@ -1,13 +1,15 @@
 //! Reading and splicing a request body.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::{Text, utf8};
 use crate::Operation;
 
 /// The longest model name we take.
@@ -47,13 +49,10 @@ pub fn read_request(operation: Operation, body: &[u8]) -> Result<Envelope, Refus
     if body.is_empty() {
         return Err(refuse(None, "The request body is empty: send a JSON object with `model`."));
     }
-    let fields: Fields = serde_json::from_slice(body).map_err(|e| {
-        let text = e.to_string();
-        match text.strip_prefix("repeated field ").and_then(|rest| rest.split(' ').next()) {
-            Some(name) => refuse(None, format!("The request names {name} twice: keep one.")),
-            None => refuse(None, format!("The request body is not valid JSON: {text}.")),
-        }
+    let text = utf8(body).map_err(|at| {
+        refuse(None, format!("The request body is not valid JSON: it is not UTF-8 at byte {at}."))
     })?;
+    let fields: Fields = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
     let span = |raw: &RawValue| {
         let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
         start..start + raw.get().len()
@@ -116,12 +115,26 @@ impl Envelope {
     }
 }
 
-/// The client's `stream_options` with `include_usage` true and everything else kept.
+/// The client's `stream_options` with `include_usage` true and every other value kept as it is written.
 fn with_usage(options: &[u8]) -> String {
-    let mut map: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(options).unwrap_or_default();
-    map.insert("include_usage".into(), true.into());
-    serde_json::Value::Object(map).to_string()
+    let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(options).unwrap_or_default();
+    members.insert("include_usage".into(), RawValue::TRUE);
+    serde_json::to_string(&members).unwrap_or_default()
+}
+
+/// Says what is wrong with a body without quoting it: it may be long, and it is the caller's.
+fn unreadable(error: &serde_json::Error) -> Refusal {
+    let text = error.to_string();
+    if let Some(name) = text.strip_prefix("repeated field ").and_then(|rest| rest.split(' ').next()) {
+        return refuse(None, format!("The request names {name} twice: keep one."));
+    }
+    if text.starts_with("recursion limit exceeded") {
+        return refuse(None, "The request body is nested deeper than 127 levels: flatten it.");
+    }
+    match error.classify() {
+        Category::Data => refuse(None, "The request body must be a JSON object, as {\"model\": …}."),
+        _ => refuse(None, format!("The request body is not valid JSON: {text}.")),
+    }
 }
 
 fn refuse(param: Option<&'static str>, message: impl Into<String>) -> Refusal {
@@ -245,7 +258,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
         let mut fields = Fields::default();
-        while let Some(key) = map.next_key::<Key<'de>>()? {
+        while let Some(key) = map.next_key::<Text<'de>>()? {
             let slot = match &*key.0 {
                 "model" => &mut fields.model,
                 "stream" => &mut fields.stream,
@@ -253,12 +266,12 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "max_tokens" => &mut fields.max_tokens,
                 "max_completion_tokens" => &mut fields.max_completion_tokens,
                 "n" => &mut fields.n,
-                "messages" => {
-                    fields.messages = map.next_value::<Checked>()?.0;
-                    continue;
-                }
-                "input" => {
-                    fields.input = map.next_value::<Checked>()?.0;
+                "messages" | "input" => {
+                    let shape = if key.0 == "input" { &mut fields.input } else { &mut fields.messages };
+                    if *shape != Shape::Missing {
+                        return Err(de::Error::custom(format_args!("repeated field `{}`", key.0)));
+                    }
+                    *shape = map.next_value::<Checked>()?.0;
                     continue;
                 }
                 _ => {
@@ -273,28 +286,6 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             *slot = Some(map.next_value()?);
         }
         Ok(fields)
-    }
-}
-
-/// A key, borrowed unless it is written with escapes.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
     }
 }
 
@@ -379,6 +370,9 @@ mod tests {
         let kept = r#","stream":true,"stream_options":{"include_usage":true,"z":[1]}"#;
         assert_eq!(spliced(own, "a"), format!("{CHAT}{kept}}}"));
         assert_eq!(spliced(kept, "a"), format!("{CHAT}{kept}}}"));
+        let exact = r#","stream":true,"stream_options":{"z":123456789012345678901,"y": 1.50}"#;
+        let kept = r#""stream_options":{"include_usage":true,"y":1.50,"z":123456789012345678901}"#;
+        assert!(spliced(exact, "a").ends_with(&format!("{kept}}}")));
         let null = r#","stream":true,"stream_options":null"#;
         assert!(spliced(null, "a").ends_with(r#""stream_options":{"include_usage":true}}"#));
     }
@@ -405,7 +399,8 @@ mod tests {
             (r#","x":1e999"#, None, "number out of range"),
             (r#","x":"\ud800""#, None, "not valid JSON"),
             (r#","x":"#, None, "not valid JSON"),
-            (deep.as_str(), None, "recursion limit"),
+            (deep.as_str(), None, "nested deeper than 127"),
+            (r#","messages":[1]"#, None, "`messages` twice"),
         ] {
             let refusal = chat(rest).unwrap_err();
             assert_eq!(refusal.param, param, "{rest}");
@@ -414,6 +409,7 @@ mod tests {
         for (body, says) in [
             (&b""[..], "empty"),
             (b"[]", "JSON object"),
+            (b"\"text\"", "JSON object"),
             (b"\xff", "not valid JSON"),
             (b"{\"model\":\"a\",\"messages\":[{\"role\":\"\xff\"}]}", "not valid JSON"),
             (b"{}", "must provide a `model`"),

@@ -8,6 +8,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
+use crate::client::Origin;
 use crate::{Client, Inbound, InboundBody, Operation, Outbound, Provider, SendError};
 
 /// Where a provider is, and what it wants to see.
@@ -23,6 +24,8 @@ pub struct Endpoint {
 
 /// A provider that speaks OpenAI's protocol over HTTP.
 pub struct OpenAi {
+    origin: Origin,
+    /// Paths, as they stand in the request line.
     chat: Uri,
     embeddings: Uri,
     host: String,
@@ -37,15 +40,16 @@ impl OpenAi {
     /// settings, without their values.
     pub fn new(endpoint: &Endpoint) -> Result<Self, String> {
         let base = endpoint.base_url.trim_end_matches('/');
-        let uri = |operation: Operation| {
-            let text = format!("{base}{}", operation.path());
-            text.parse::<Uri>().map_err(|e| format!("base_url is not a URL: {e}"))
-        };
-        let chat = uri(Operation::Chat)?;
-        if !matches!(chat.scheme_str(), Some("http" | "https")) || chat.host().is_none() {
-            return Err("base_url must begin with http:// or https:// and a host".into());
+        let url: Uri = base.parse().map_err(|e| format!("base_url is not a URL: {e}"))?;
+        let origin = Origin::new(&url)?;
+        if url.query().is_some() {
+            return Err("base_url must not have a query".into());
         }
-        let mut headers = HeaderMap::new();
+        let path = |operation: Operation| {
+            let text = format!("{}{}", url.path().trim_end_matches('/'), operation.path());
+            text.parse::<Uri>().map_err(|e| format!("base_url: {e}"))
+        };
+        let mut headers = HeaderMap::with_capacity(16);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers
             .insert(USER_AGENT, HeaderValue::from_static(concat!("trunkline/", env!("CARGO_PKG_VERSION"))));
@@ -57,9 +61,10 @@ impl OpenAi {
             headers.insert(parsed, secret(value, name)?);
         }
         Ok(OpenAi {
-            host: chat.host().unwrap_or_default().to_owned(),
-            embeddings: uri(Operation::Embeddings)?,
-            chat,
+            origin,
+            chat: path(Operation::Chat)?,
+            embeddings: path(Operation::Embeddings)?,
+            host: url.host().unwrap_or_default().to_owned(),
             headers,
         })
     }
@@ -76,11 +81,10 @@ impl OpenAi {
         headers.clone_from(&self.headers);
         let accept = if call.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        let value = |text: String| {
-            HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|e| SendError::Request(e.to_string()))
-        };
-        headers.insert("traceparent", value(call.trace.to_header())?);
-        headers.insert("x-request-id", value(call.request_id.as_str().to_owned())?);
+        let value =
+            |text: &[u8]| HeaderValue::from_bytes(text).map_err(|e| SendError::Request(e.to_string()));
+        headers.insert("traceparent", value(&call.trace.to_header())?);
+        headers.insert("x-request-id", value(call.request_id.as_str().as_bytes())?);
         Ok((request, call.connect_timeout))
     }
 }
@@ -97,8 +101,9 @@ impl Provider for OpenAi {
     fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>> {
         Box::pin(async move {
             let (request, connect_timeout) = self.request(call)?;
-            let (head, body) = client.send(request, connect_timeout).await?.into_parts();
-            Ok(Inbound { status: head.status, headers: head.headers, body: InboundBody::Wire(body) })
+            let (answer, hold) = client.send(&self.origin, request, connect_timeout).await?;
+            let (head, body) = answer.into_parts();
+            Ok(Inbound { status: head.status, headers: head.headers, body: InboundBody::Wire(body, hold) })
         })
     }
 

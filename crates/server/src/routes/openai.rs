@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -27,6 +28,9 @@ const X_TARGET: HeaderName = HeaderName::from_static("x-trunkline-target");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-trunkline-attempts");
 const X_OVERHEAD: HeaderName = HeaderName::from_static("x-trunkline-overhead-us");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Room for the headers of an answer, so that the map does not grow on the way.
+const HEADERS: usize = 12;
 
 /// `POST /v1/chat/completions`.
 pub(crate) async fn chat(
@@ -63,6 +67,7 @@ async fn call(app: &App, edge: Edge, operation: Operation, headers: &HeaderMap, 
             let facts = meter.head(status.as_u16());
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = status;
+            *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             (response, facts)
         }
@@ -81,6 +86,7 @@ async fn call(app: &App, edge: Edge, operation: Operation, headers: &HeaderMap, 
 fn stream(mut relay: Relay) -> (Response, Facts) {
     let facts = relay.meter().head(200);
     let mut response = Response::new(Body::new(Streaming(relay)));
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -123,7 +129,12 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Response {
 }
 
 /// `GET /v1/models/{id}`: also for `provider/model` names that no list has.
-pub(crate) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+pub(crate) async fn model(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(id)) = id else {
+        let text = "The model's name in the path is not UTF-8: percent-encode its UTF-8 bytes.";
+        let error = ApiError::new(Kind::Invalid, "invalid_request", text);
+        return ApiError { param: Some("model"), ..error }.into_response();
+    };
     match app.gateway.model_owner(&id) {
         Some(owner) => Json(model_object(&id, &owner)).into_response(),
         None => {

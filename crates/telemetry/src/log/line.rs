@@ -73,7 +73,7 @@ impl Formatter {
         Formatter { format, colour: colour && format == LogFormat::Text }
     }
 
-    /// The line with its newline. The message comes first, wherever the call site put it.
+    /// The line with its newline. The message comes first, also in text when a call site put it elsewhere.
     pub(super) fn event<'s>(&self, scratch: &'s mut Scratch, now: SystemTime, event: &Event<'_>) -> &'s str {
         let Scratch { line, value, clock } = scratch;
         line.clear();
@@ -81,8 +81,8 @@ impl Formatter {
         self.head(line, clock.read(now), *metadata.level(), metadata.target());
         match self.format {
             LogFormat::Json => {
-                event.record(&mut JsonFields { out: line, message: true });
-                event.record(&mut JsonFields { out: line, message: false });
+                // The macros put the message first, where it belongs: one pass is enough.
+                event.record(&mut JsonFields { out: line });
                 line.push('}');
             }
             LogFormat::Text => {
@@ -178,36 +178,29 @@ impl fmt::Debug for Chain<'_> {
     }
 }
 
-/// Appends fields as `,"key":value`: only the message, or all but the message.
+/// Appends fields as `,"key":value`.
 struct JsonFields<'a> {
     out: &'a mut String,
-    message: bool,
 }
 
 impl JsonFields<'_> {
-    /// Writes the key. `false` when it is not this pass's turn.
-    fn key(&mut self, field: &Field) -> bool {
-        if (field.name() == "message") != self.message {
-            return false;
-        }
+    /// Writes the key. Field names are written by programmers, in the source: they need no escapes.
+    fn key(&mut self, field: &Field) {
         self.out.push_str(",\"");
-        escape(self.out, name(field), true);
+        let name = name(field);
+        self.out.push_str(name);
         // A key of the line itself may not appear twice: parsers differ in which one they keep.
-        if matches!(field.name(), "timestamp" | "level" | "target") {
-            self.out.push('_');
-        }
-        self.out.push_str("\":");
-        true
+        let taken = matches!(name, "timestamp" | "level" | "target");
+        self.out.push_str(if taken { "_\":" } else { "\":" });
     }
 
     /// A JSON literal; text in a field `error`, whose type should not change from line to line.
     fn literal(&mut self, field: &Field, literal: &str) {
-        if self.key(field) {
-            let quote = if field.name() == "error" { "\"" } else { "" };
-            self.out.push_str(quote);
-            self.out.push_str(literal);
-            self.out.push_str(quote);
-        }
+        self.key(field);
+        let quote = if field.name() == "error" { "\"" } else { "" };
+        self.out.push_str(quote);
+        self.out.push_str(literal);
+        self.out.push_str(quote);
     }
 }
 
@@ -215,7 +208,8 @@ impl Visit for JsonFields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         if !value.is_finite() {
             self.literal(field, "null");
-        } else if self.key(field) {
+        } else {
+            self.key(field);
             let quote = if field.name() == "error" { "\"" } else { "" };
             // A `String` takes everything.
             let _ = write!(self.out, "{quote}{value}{quote}");
@@ -243,11 +237,10 @@ impl Visit for JsonFields<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if self.key(field) {
-            self.out.push('"');
-            escape(self.out, value, true);
-            self.out.push('"');
-        }
+        self.key(field);
+        self.out.push('"');
+        escape(self.out, value, true);
+        self.out.push('"');
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn StdError + 'static)) {
@@ -255,12 +248,11 @@ impl Visit for JsonFields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if self.key(field) {
-            self.out.push('"');
-            // A `String` takes everything; a value whose own `Debug` fails is cut short.
-            let _ = write!(Escaped { out: self.out, quoted: true }, "{value:?}");
-            self.out.push('"');
-        }
+        self.key(field);
+        self.out.push('"');
+        // A `String` takes everything; a value whose own `Debug` fails is cut short.
+        let _ = write!(Escaped { out: self.out, quoted: true }, "{value:?}");
+        self.out.push('"');
     }
 }
 

@@ -47,7 +47,7 @@ struct Outer(#[source] io::Error);
 fn a_json_line() {
     let line = one(Json, || {
         info!(target: "gateway", request_id = "req_1", status = 200u16, delta = -3, ok = true, took = 0.25,
-              message = "model call done");
+              "model call done");
     });
     assert_eq!(
         line,

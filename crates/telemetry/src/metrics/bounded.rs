@@ -31,7 +31,7 @@ struct Inner<M> {
     labels: Box<[String]>,
     max_series: usize,
     make: Box<dyn Fn() -> prometheus::Result<M> + Send + Sync>,
-    series: RwLock<HashMap<Key, M>>,
+    series: RwLock<HashMap<Key, M, foldhash::fast::RandomState>>,
     /// Handed out should `make` fail, which it does not once it has succeeded.
     spare: M,
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -9,6 +10,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{Notify, watch};
 
 use super::Resource;
@@ -98,19 +100,34 @@ pub(super) fn client(
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    // Fails when the process has a provider already, which is just as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
+    let tls = tls(endpoints.any_https()).map_err(|error| wrong("endpoint", &error.to_string()))?;
+    let client = Client::builder()
         .default_headers(headers)
         .user_agent(format!("trunkline/{}", resource.version()))
         .timeout(TIMEOUT)
         // A redirect would carry the headers, and with them the key, to another host.
-        .redirect(reqwest::redirect::Policy::none());
-    if !endpoints.any_https() {
-        // No need to read the system's certificates, nor to fail where there are none.
-        builder = builder.tls_certs_only([]);
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_backend_preconfigured(tls);
+    client.build().map_err(|error| wrong("endpoint", &cause(&error)))
+}
+
+/// Roots are Mozilla's plus the machine's own (which follow `SSL_CERT_FILE`), so that both a bare container
+/// and a company with its own authority work; none are read when no endpoint needs them. The client's own
+/// choice, the platform's verifier, fails where the machine has no certificates.
+fn tls(https: bool) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    if https {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
-    builder.build().map_err(|error| wrong("endpoint", &cause(&error)))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // A client that is given its TLS whole adds nothing to it.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// Sends the exports of one signal, one after the other.
@@ -160,29 +177,36 @@ impl Exporter {
         }
     }
 
-    /// Sends one export of so many items. What cannot be sent is counted as dropped, and logged at most
-    /// once a minute.
-    pub(super) async fn send(&mut self, message: &impl Message, items: u64) {
+    /// Sends one export of so many items, and says whether the collector took it, be it in part. What
+    /// cannot be sent is counted as dropped, and logged at most once a minute.
+    pub(super) async fn send(&mut self, message: &impl Message, items: u64) -> bool {
         let body = Bytes::from(message.encode_to_vec());
         let mut backoff = BACKOFF;
         let mut stopping = *self.stop.borrow() || self.stop.has_changed().is_err();
         for attempt in 1.. {
             let (reason, after) = match self.post(body.clone()).await {
-                Attempt::Done(0) => return,
+                Attempt::Done(0) => return true,
                 Attempt::Done(rejected) => {
-                    return self.lost(rejected.min(items), "the collector rejected some of them");
+                    // The specification forbids sending these again.
+                    self.lost(rejected.min(items), "the collector rejected some of them");
+                    return true;
                 }
-                Attempt::Refused(reason) => return self.lost(items, &reason),
+                Attempt::Refused(reason) => {
+                    self.lost(items, &reason);
+                    return false;
+                }
                 Attempt::Later(reason, after) => (reason, after),
             };
             // At the end there is one attempt: a collector that is down must not hold up the process.
             if stopping || attempt == ATTEMPTS {
-                return self.lost(items, &reason);
+                self.lost(items, &reason);
+                return false;
             }
             let pause = after.unwrap_or_else(|| jitter(backoff)).min(MAX_BACKOFF);
             backoff = (backoff * 2).min(MAX_BACKOFF);
             stopping = self.pause(pause, None).await;
         }
+        false
     }
 
     async fn post(&self, body: Bytes) -> Attempt {

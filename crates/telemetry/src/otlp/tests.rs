@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::metrics::Family;
-use crate::settings::TelemetrySettings;
+use crate::settings::{TelemetrySettings, Temporality};
 
 /// What a collector was sent.
 struct Received {
@@ -301,6 +301,71 @@ async fn metrics_are_sent_at_the_interval() {
         assert_eq!(collector.next().await.path, "/v1/metrics");
     }
     otlp.shutdown(Duration::from_secs(20)).await;
+}
+
+/// The one point of `calls_total`: value, start and end.
+fn calls(body: &[u8]) -> Option<(f64, u64, u64)> {
+    let metric = metric_list(body).into_iter().find(|metric| metric.name == "calls_total")?;
+    let Some(Data::Sum(sum)) = metric.data else { panic!("not a sum") };
+    assert_eq!(sum.aggregation_temporality, AggregationTemporality::Delta as i32);
+    let point = &sum.data_points[0];
+    let Some(number_data_point::Value::AsDouble(value)) = point.value else { panic!("not a double") };
+    Some((value, point.start_time_unix_nano, point.time_unix_nano))
+}
+
+#[tokio::test]
+async fn deltas_add_up_to_the_total_whatever_fails_between() {
+    let refused = "HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n";
+    let busy = "HTTP/1.1 503 Busy\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n";
+    // One export is refused; the next is given up after its attempts.
+    let answers = [refused, busy, busy, busy, busy, busy];
+    let mut collector = Collector::start(&answers).await;
+    let interval = base::Duration::from_millis(5);
+    let temporality = Temporality::Delta;
+    let settings = OtlpSettings { metrics_interval: interval, temporality, ..collector.settings("metrics") };
+    let metrics = Metrics::new().unwrap();
+    let counter = metrics.counter(&Family::new("calls_total", "Calls.")).unwrap().with(&[]);
+    counter.inc_by(100);
+    let (_tracer, otlp) = Otlp::start(&settings, &metrics, &resource()).unwrap();
+    let mut bodies = Vec::new();
+    for _ in 0..answers.len() + 4 {
+        bodies.push(collector.next().await.body);
+        counter.inc();
+    }
+    otlp.shutdown(Duration::from_secs(20)).await;
+    while let Ok(received) = collector.requests.try_recv() {
+        bodies.push(received.body);
+    }
+
+    let (refused, taken) = bodies.split_at(answers.len());
+    let (value, start, _) = calls(&refused[0]).unwrap();
+    assert_eq!(value, 100.0);
+    let taken: Vec<_> = taken.iter().filter_map(|body| calls(body)).collect();
+    assert_eq!(taken.iter().map(|(value, ..)| value).sum::<f64>(), counter.get() as f64);
+    assert_eq!(taken[0].1, start);
+    assert!(taken[0].0 > 100.0 && taken.iter().all(|(value, start, end)| *value > 0.0 && start < end));
+    assert!(taken.windows(2).all(|pair| pair[0].2 <= pair[1].1), "{taken:?}");
+}
+
+/// The variable that rustls-native-certs reads, and what it is where there is no such file.
+const NO_STORE: (&str, &str) = ("SSL_CERT_FILE", "/nowhere/trunkline-test.pem");
+
+/// As in an image `FROM scratch`. Variables belong to the process, so the test runs itself in another one.
+#[tokio::test]
+async fn https_needs_no_certificates_of_the_machine() {
+    if std::env::var(NO_STORE.0).is_ok_and(|file| file == NO_STORE.1) {
+        assert!(rustls_native_certs::load_native_certs().certs.is_empty());
+        let endpoint = Some("https://127.0.0.1:1".to_owned());
+        let settings = OtlpSettings { endpoint, ..Default::default() };
+        let (tracer, otlp) = Otlp::start(&settings, &Metrics::new().unwrap(), &resource()).unwrap();
+        assert!(tracer.enabled() && otlp.tasks.len() == 2);
+        return;
+    }
+    let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+    test.args(["--exact", "otlp::tests::https_needs_no_certificates_of_the_machine"]);
+    let output = test.env(NO_STORE.0, NO_STORE.1).env_remove("SSL_CERT_DIR").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! `trunkline serve`.
 
-use std::fs::OpenOptions;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base::Secret;
 use serde_json::json;
@@ -110,7 +110,6 @@ async fn serve(
     let mut watch = FileWatch::new(file);
     let mut look = tokio::time::interval(WATCH);
     let mut status = tokio::time::interval(STATUS);
-    status.reset();
     loop {
         tokio::select! {
             told = signals.next() => match told {
@@ -205,10 +204,11 @@ fn reload(app: &mut App, args: &ServeArgs, env: &Env, file: Option<&Path>, log: 
     }
 }
 
-/// Notices that a file was changed or replaced (Kubernetes swaps a link).
+/// Notices that a file was changed or replaced (Kubernetes swaps a link). It compares what is in it: times are
+/// too coarse for two edits in a row, and tools that copy files set them back.
 struct FileWatch<'a> {
     file: Option<&'a Path>,
-    last: Option<(SystemTime, u64)>,
+    last: Option<Vec<u8>>,
 }
 
 impl<'a> FileWatch<'a> {
@@ -218,9 +218,11 @@ impl<'a> FileWatch<'a> {
         watch
     }
 
-    fn look(&self) -> Option<(SystemTime, u64)> {
-        let meta = std::fs::metadata(self.file?).ok()?;
-        Some((meta.modified().ok()?, meta.len()))
+    fn look(&self) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        // One byte more than a settings file may have: what lies beyond that makes no difference.
+        File::open(self.file?).ok()?.take(settings::MAX_FILE + 1).read_to_end(&mut content).ok()?;
+        Some(content)
     }
 
     fn changed(&mut self) -> bool {

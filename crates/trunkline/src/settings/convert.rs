@@ -66,14 +66,18 @@ pub fn log_level(value: &str) -> Result<String, String> {
 
 /// Log directives, with DashFlow's modules as ours.
 pub fn rust_log(value: &str) -> Result<String, String> {
+    // What served requests there is several modules here: that of the log lines of requests among them.
+    const MODULES: [(&str, &[&str]); 2] =
+        [("dashflow_langserve", &["server", "access", "trunkline"]), ("dashflow_core", &["gateway", "llm"])];
     let ours = |directive: &str| {
         let directive = directive.trim();
-        for (theirs, ours) in [("dashflow_langserve", "server"), ("dashflow_core", "gateway")] {
+        for (theirs, ours) in MODULES {
             if let Some(rest) = directive.strip_prefix(theirs)
                 && (rest.is_empty() || rest.starts_with(['=', ':', '[']))
             {
                 // A module alone means everything it says.
-                return if rest.is_empty() { format!("{ours}=trace") } else { format!("{ours}{rest}") };
+                let rest = if rest.is_empty() { "=trace" } else { rest };
+                return ours.iter().map(|module| format!("{module}{rest}")).collect::<Vec<_>>().join(",");
             }
         }
         directive.to_owned()
@@ -195,9 +199,12 @@ mod tests {
     #[test]
     fn the_guides_modules_are_ours() {
         let read = rust_log("dashflow_langserve=debug,dashflow_core=info").unwrap();
-        assert_eq!(read, "server=debug,gateway=info");
-        assert_eq!(rust_log("dashflow_core::node=trace,warn").unwrap(), "gateway::node=trace,warn");
-        assert_eq!(rust_log("dashflow_core").unwrap(), "gateway=trace");
+        assert_eq!(read, "server=debug,access=debug,trunkline=debug,gateway=info,llm=info");
+        assert_eq!(
+            rust_log("dashflow_core::node=trace,warn").unwrap(),
+            "gateway::node=trace,llm::node=trace,warn"
+        );
+        assert_eq!(rust_log("dashflow_core").unwrap(), "gateway=trace,llm=trace");
         assert!(rust_log("inof").is_err());
     }
 

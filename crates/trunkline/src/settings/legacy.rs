@@ -93,6 +93,12 @@ pub const TABLE: &[Row] = &[
         OTEL,
         How::Set(convert::milliseconds),
     ),
+    row(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        "telemetry.otlp.temporality",
+        OTEL,
+        How::Set(otlp::temporality),
+    ),
     row("OTEL_TRACES_SAMPLER_ARG", "telemetry.otlp.sample_ratio", OTEL, How::Set(convert::same)),
     row("DD_SERVICE", "telemetry.service", "Rodger (Datadog)", How::Set(convert::same)),
     row("OTEL_RESOURCE_ATTRIBUTES", "telemetry.attributes", OTEL, How::With(otlp::resource_attributes)),

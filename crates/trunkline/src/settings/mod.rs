@@ -33,6 +33,8 @@ pub use vars::{Env, Found};
 
 use tree::{Node, Source};
 
+pub use tree::MAX_BYTES as MAX_FILE;
+
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "trunkline.yaml";
 
@@ -243,8 +245,11 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("server.tls", a.tls == b.tls),
         ("server.metrics", a.metrics == b.metrics),
         ("server.threads", a.threads == b.threads),
+        ("server.header_timeout", a.header_timeout == b.header_timeout),
         ("data.dir", old.data.dir == new.data.dir),
-        ("telemetry.log", s.log == t.log),
+        // The level is applied at once.
+        ("telemetry.log.format", s.log.format == t.log.format),
+        ("telemetry.log.file", s.log.file == t.log.file),
         ("telemetry.otlp", s.otlp == t.otlp),
         ("telemetry.service", s.service == t.service),
         ("telemetry.environment", s.environment == t.environment),

@@ -65,7 +65,7 @@ const CASES: &[Case] = &[
         "dashflow_langserve=debug,dashflow_core=info",
         &[],
         |s| s.telemetry.log.level.clone(),
-        "server=debug,gateway=info"
+        "server=debug,access=debug,trunkline=debug,gateway=info,llm=info"
     ),
     case!("LOG_FORMAT", "json", &[], |s| format!("{:?}", s.telemetry.log.format), "Json"),
     case!("DD_ENV", "prod", &[], |s| text(s.telemetry.environment.as_ref()), "prod"),
@@ -159,6 +159,27 @@ const CASES: &[Case] = &[
         &[],
         |s| s.telemetry.otlp.metrics_interval.to_string(),
         "5s"
+    ),
+    case!(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        "DELTA",
+        &[],
+        |s| format!("{:?}", s.telemetry.otlp.temporality),
+        "Delta"
+    ),
+    case!(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        "LowMemory",
+        &[],
+        |s| format!("{:?}", s.telemetry.otlp.temporality),
+        "Delta"
+    ),
+    case!(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        "Cumulative",
+        &[("DATADOG_API_KEY", "dd")],
+        |s| format!("{:?}", s.telemetry.otlp.temporality),
+        "Cumulative"
     ),
     case!("OTEL_TRACES_SAMPLER_ARG", "0.25", &[], |s| s.telemetry.otlp.sample_ratio.to_string(), "0.25"),
     case!("DD_SERVICE", "chat", &[], |s| text(s.telemetry.service.as_ref()), "chat"),
@@ -288,6 +309,7 @@ fn a_bad_value_is_reported_without_it() {
         "ASPNETCORE_URLS",
         "OTEL_EXPORTER_OTLP_HEADERS",
         "OTEL_TRACES_SAMPLER_ARG",
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
         "TOKIO_WORKER_THREADS",
         "PORT",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -348,6 +370,27 @@ fn a_vendors_key_never_goes_to_another_endpoint() {
     let two = read("", &[("DATADOG_API_KEY", "dd"), ("HONEYCOMB_API_KEY", "hc")]).unwrap().settings;
     assert_eq!((header(&two, "dd-api-key").as_str(), two.telemetry.otlp.headers.len()), ("dd", 1));
     assert!(read("", &[("DATADOG_API_KEY", "dd"), ("DD_SITE", "evil.com/x?")]).is_err());
+}
+
+#[test]
+fn datadog_and_new_relic_are_sent_deltas_unless_somebody_said_otherwise() {
+    use telemetry::Temporality::{Cumulative, Delta};
+
+    let ours = ("TRUNKLINE_TELEMETRY__OTLP__TEMPORALITY", "cumulative");
+    let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+    for (key, alone) in
+        [("DATADOG_API_KEY", Delta), ("NEW_RELIC_LICENSE_KEY", Delta), ("HONEYCOMB_API_KEY", Cumulative)]
+    {
+        let key = (key, "k");
+        let temporality =
+            |file: &str, vars: &[(&str, &str)]| read(file, vars).unwrap().settings.telemetry.otlp.temporality;
+        assert_eq!(temporality("", &[key]), alone, "{}", key.0);
+        assert_eq!(temporality("telemetry: {otlp: {temporality: cumulative}}", &[key]), Cumulative);
+        assert_eq!(temporality("telemetry: {otlp: {temporality: delta}}", &[key]), Delta);
+        assert_eq!(temporality("", &[key, ours]), Cumulative);
+        // A key that is not used changes nothing.
+        assert_eq!(temporality("", &[key, collector]), Cumulative);
+    }
 }
 
 #[test]

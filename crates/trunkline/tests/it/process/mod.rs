@@ -1,1 +1,18 @@
-//! The program as a process: first run, signals, reload, TLS.
+//! The real program: started as an operator starts it, told by files, variables and signals, judged by what
+//! it answers, prints and exits with.
+
+mod commands;
+mod environment;
+mod first_run;
+mod health;
+mod listening;
+mod logs;
+mod process;
+mod reload;
+mod resilience;
+mod rolling;
+mod secrets;
+mod shutdown;
+mod tls;
+
+pub use process::{Finished, Process, Program};
