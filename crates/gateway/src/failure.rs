@@ -74,7 +74,8 @@ impl Failure {
                 400 | 413 | 422 if answer.read().is_some_and(|e| e.is_context_overflow()) => {
                     Verdict::Overflow
                 }
-                300..=399 => Verdict::Leave,
+                // A redirect, which is not followed, or a success that brings no answer.
+                ..=399 => Verdict::Leave,
                 _ => Verdict::Final,
             },
         }
@@ -185,6 +186,7 @@ mod tests {
             (status(500, None, ""), Verdict::Again(None)),
             (status(503, Some(2), ""), Verdict::Limited(two)),
             (status(302, None, ""), Verdict::Leave),
+            (status(202, None, ""), Verdict::Leave),
             (Failure::Slow, Verdict::Leave),
         ] {
             assert_eq!(failure.verdict(), verdict, "{failure:?}");

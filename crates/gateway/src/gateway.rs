@@ -36,12 +36,10 @@ pub(crate) struct Shared {
     max_in_flight: AtomicU32,
 }
 
-/// A model call as it came in.
+/// A model call as it came in, before its body.
 pub struct Call {
     /// What is asked.
     pub operation: Operation,
-    /// The body, in OpenAI's dialect.
-    pub body: Bytes,
     /// Its id.
     pub request_id: RequestId,
     /// Its place in a trace.
@@ -163,12 +161,10 @@ impl Gateway {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// One model call, from its body to an answer. Dropping the future, or the stream it gave, cancels what
-    /// the provider is doing.
-    pub async fn call(&self, principal: &Principal, call: Call) -> Result<Reply, CallError> {
-        let Call { operation, body, request_id, trace, arrived } = call;
-        let shared = Arc::clone(&self.shared);
-        let mut meter = Meter::new(shared, principal, operation, request_id, trace, arrived);
+    /// Opens a call's account and takes its place among the replica's calls: before its body is read, so that
+    /// bodies are bounded in number as well as in size.
+    pub fn begin(&self, principal: &Principal, call: Call) -> Result<Meter, CallError> {
+        let mut meter = Meter::new(Arc::clone(&self.shared), principal, call);
         match self.place() {
             Some(place) => meter.hold(place),
             None => {
@@ -176,6 +172,14 @@ impl Gateway {
                 return Err(refuse(meter, Error::Overloaded));
             }
         }
+        Ok(meter)
+    }
+
+    /// One model call, from its body to an answer. Dropping the future, or the stream it gave, cancels what
+    /// the provider is doing.
+    pub async fn call(&self, mut meter: Meter, body: Bytes) -> Result<Reply, CallError> {
+        let operation = meter.record().operation;
+        let arrived = meter.record().arrived;
         let envelope = match read_request(operation, &body) {
             Ok(envelope) => envelope,
             Err(refusal) => return Err(refuse(meter, refusal.into())),
@@ -255,10 +259,11 @@ impl Tour<'_> {
     /// Asks the targets one after the other until one answers. `None`: see `last`.
     async fn visit(&mut self, route: &Route) -> Option<Arrival> {
         let now = Instant::now();
-        // Who asked to be left alone comes last, and is asked all the same when nobody else answers.
-        let (cooling, fit): (Vec<_>, Vec<_>) =
-            route.targets.iter().partition(|target| route.targets.len() > 1 && target.health.is_cooling(now));
-        let order: Vec<&Arc<Target>> = fit.into_iter().chain(cooling).collect();
+        let mut order: Vec<&Arc<Target>> = route.targets.iter().collect();
+        if order.len() > 1 {
+            // Who asked to be left alone comes last, and is asked all the same when nobody else answers.
+            order.sort_by_key(|target| target.health.is_cooling(now));
+        }
         let (mut asked, mut open) = (false, None::<Duration>);
         for (i, target) in order.iter().enumerate() {
             let others = i + 1 < order.len();
@@ -323,7 +328,6 @@ impl Tour<'_> {
 
     async fn attempt(&mut self, target: &Arc<Target>, others: bool) -> Result<Success, Failure> {
         let began = Instant::now();
-        let began_at = SystemTime::now();
         let record = self.meter.record();
         record.attempts += 1;
         record.target = Some(Arc::clone(target));
@@ -349,12 +353,19 @@ impl Tour<'_> {
         self.meter.record().answering = true;
         let result = attempt(&self.gateway.client, target, outbound, &self.envelope, limit).await;
         let record = self.meter.record();
-        record.waited += began.elapsed();
+        let took = began.elapsed();
+        record.waited += took;
         record.answering = result.is_ok();
-        target.metrics.attempt(result.as_ref().map_or_else(|failure| failure.class(), |_| "ok"));
+        target.metrics.attempt(result.as_ref().err().map(Failure::class));
         let (tracer, sampled) = (&self.gateway.shared.tracer, record.trace.sampled);
         if tracer.enabled() && sampled {
-            tracer.record(attempt_span(target, self.operation, trace, began_at, result.as_ref().err()));
+            tracer.record(attempt_span(
+                target,
+                self.operation,
+                trace,
+                SystemTime::now() - took,
+                result.as_ref().err(),
+            ));
         }
         if let Err(failure) = &result {
             tracing::warn!(

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use llm::{Operation, tokens};
 use telemetry::{SpanKind, SpanRecord, SpanStatus, gen_ai};
 
-use crate::gateway::{Place, Shared};
+use crate::gateway::{Call, Place, Shared};
 use crate::snapshot::Target;
 
 /// One model call's account.
@@ -27,7 +27,7 @@ pub(crate) struct Record {
     pub(crate) request_id: RequestId,
     pub(crate) trace: TraceContext,
     principal: Principal,
-    operation: Operation,
+    pub(crate) operation: Operation,
     /// The model asked for; empty until the body was read.
     pub(crate) model: String,
     pub(crate) stream: bool,
@@ -39,8 +39,7 @@ pub(crate) struct Record {
     /// The whole of what went wrong, for the log.
     pub(crate) detail: Option<String>,
     status: u16,
-    arrived: Instant,
-    started: SystemTime,
+    pub(crate) arrived: Instant,
     /// Spent waiting for providers and between attempts, until the head of our answer.
     pub(crate) waited: Duration,
     pub(crate) first_token: Option<Duration>,
@@ -67,14 +66,8 @@ pub struct Facts {
 }
 
 impl Meter {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        principal: &Principal,
-        operation: Operation,
-        request_id: RequestId,
-        trace: TraceContext,
-        arrived: Instant,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, principal: &Principal, call: Call) -> Self {
+        let Call { operation, request_id, trace, arrived } = call;
         let record = Record {
             request_id,
             trace,
@@ -89,7 +82,6 @@ impl Meter {
             detail: None,
             status: 499,
             arrived,
-            started: SystemTime::now() - arrived.elapsed(),
             waited: Duration::ZERO,
             first_token: None,
             head: None,
@@ -135,6 +127,11 @@ impl Meter {
     pub(crate) fn note_first_token(&mut self) {
         let record = self.record();
         record.first_token = Some(record.arrived.elapsed());
+    }
+
+    /// The request was refused before the gateway saw its body. `error` is a name with few values.
+    pub fn refused(&mut self, error: &'static str) {
+        self.failed(Outcome::Refused, error, None);
     }
 
     pub(crate) fn failed(&mut self, outcome: Outcome, error: &'static str, detail: Option<String>) {
@@ -258,7 +255,8 @@ impl Record {
     /// The server span of the call. Its attempts' spans were recorded as they ended.
     fn trace(&self, shared: &Shared) {
         let name = format!("{} {}", self.operation.as_str(), self.model);
-        let mut span = SpanRecord::new(&self.trace, name, SpanKind::Server, self.started);
+        let mut span =
+            SpanRecord::new(&self.trace, name, SpanKind::Server, SystemTime::now() - self.arrived.elapsed());
         if let Some(target) = &self.target {
             target.describe(&mut span);
         }

@@ -64,11 +64,13 @@ pub(crate) struct TargetMetrics {
     estimated_total: [Counter; 2],
     duration: BoundedHistogramVec,
     attempts: BoundedCounterVec,
+    ok_attempts: Counter,
     provider: String,
     model: String,
 }
 
 struct OperationMetrics {
+    ok_calls: Counter,
     ok_duration: Histogram,
     input: Histogram,
     output: Histogram,
@@ -147,6 +149,7 @@ impl GatewayMetrics {
         let operation = |operation: Operation| {
             let name = operation.as_str();
             OperationMetrics {
+                ok_calls: self.calls.with(&[name, &format!("{provider}/{model}"), Outcome::Ok.as_str()]),
                 ok_duration: self.duration.with(&[name, provider, model, ""]),
                 input: self.tokens.with(&[name, provider, model, "input"]),
                 output: self.tokens.with(&[name, provider, model, "output"]),
@@ -161,6 +164,7 @@ impl GatewayMetrics {
             estimated_total: [total("input", "estimate"), total("output", "estimate")],
             duration: self.duration.clone(),
             attempts: self.attempts.clone(),
+            ok_attempts: self.attempts.with(&[provider, model, "ok"]),
             provider: provider.to_owned(),
             model: model.to_owned(),
         }
@@ -168,6 +172,9 @@ impl GatewayMetrics {
 
     /// A call ended.
     pub(crate) fn call(&self, operation: Operation, outcome: Outcome, target: Option<&Target>) {
+        if let (Outcome::Ok, Some(target)) = (outcome, target) {
+            return target.metrics.of(operation).ok_calls.inc();
+        }
         let target = target.map_or("", |target| &*target.id);
         self.calls.with(&[operation.as_str(), target, outcome.as_str()]).inc();
     }
@@ -194,9 +201,12 @@ impl TargetMetrics {
         }
     }
 
-    /// An attempt ended, with `ok` or what went wrong.
-    pub(crate) fn attempt(&self, result: &str) {
-        self.attempts.with(&[&self.provider, &self.model, result]).inc();
+    /// An attempt ended: well, or with what went wrong.
+    pub(crate) fn attempt(&self, error: Option<&str>) {
+        match error {
+            None => self.ok_attempts.inc(),
+            Some(error) => self.attempts.with(&[&self.provider, &self.model, error]).inc(),
+        }
     }
 
     /// What a call used.

@@ -35,9 +35,8 @@ pub(crate) struct Edge {
     pub(crate) principal: Option<Principal>,
 }
 
-/// In the extensions of an answer whose log line the handler writes itself.
-#[derive(Clone, Copy)]
-pub(crate) struct Accounted;
+/// The routes whose log line is the model call's account, which the gateway writes.
+const CALLS: &[&str] = &["/v1/chat/completions", "/v1/embeddings"];
 
 /// Serves one request.
 pub(crate) async fn serve(
@@ -77,7 +76,8 @@ pub(crate) async fn serve(
             }
         }
     };
-    let seen = Seen { method: &method, route, key: key_id.as_deref(), arrived };
+    let accounted = !refused && CALLS.contains(&route) && method == Method::POST;
+    let seen = Seen { method: &method, route, key: key_id.as_deref(), arrived, accounted };
     finish(shared, &mut response, &request_id, &trace, &seen);
     response
 }
@@ -88,6 +88,8 @@ struct Seen<'a> {
     route: &'static str,
     key: Option<&'a str>,
     arrived: Instant,
+    /// Its log line is written by the gateway.
+    accounted: bool,
 }
 
 fn finish(
@@ -97,11 +99,11 @@ fn finish(
     trace: &TraceContext,
     seen: &Seen<'_>,
 ) {
-    let Seen { method, route, key, arrived } = *seen;
+    let Seen { method, route, key, arrived, accounted } = *seen;
     let status = response.status().as_u16();
     let duration = arrived.elapsed();
     shared.http.observe(method_name(method), route, status, duration);
-    if response.extensions().get::<Accounted>().is_none() {
+    if !accounted {
         let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let request_id = request_id.as_str();
         // Probes and scrapes come every few seconds and say nothing.

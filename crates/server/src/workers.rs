@@ -4,9 +4,11 @@
 //! read, sent on, answered and logged on the thread that accepted its connection: no lock is contended and
 //! no other core is woken for it. A new connection goes to the worker that has fewest.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -126,13 +128,17 @@ async fn run(
         let open = Open::new(Arc::clone(&connections), &post);
         tokio::spawn(connection(Arc::clone(&post), handoff, phase.clone(), open));
     }
-    // Connections that were accepted and not begun yet are served like the rest.
-    while let Ok(handoff) = inbox.try_recv() {
-        let open = Open::new(Arc::clone(&connections), &post);
-        tokio::spawn(connection(Arc::clone(&post), handoff, phase.clone(), open));
-    }
     let mut poll = tokio::time::interval(Duration::from_millis(10));
-    while connections.load(Ordering::Acquire) > 0 && *phase.borrow() < Phase::Over {
+    loop {
+        // Connections that were accepted and not begun yet are served like the rest; the last of them may be
+        // handed over a moment after we heard of the end.
+        while let Ok(handoff) = inbox.try_recv() {
+            let open = Open::new(Arc::clone(&connections), &post);
+            tokio::spawn(connection(Arc::clone(&post), handoff, phase.clone(), open));
+        }
+        if connections.load(Ordering::Acquire) == 0 || *phase.borrow() >= Phase::Over {
+            break;
+        }
         poll.tick().await;
     }
 }
@@ -195,25 +201,27 @@ where
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Hyper looks at its clock from the first bytes on, which say what protocol is spoken: those have to
     // come, too.
-    let silent = async {
-        tokio::time::sleep(post.header_timeout).await;
-        if begun.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    };
-    let mut over = phase.clone();
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = silent => return,
-        _ = reached(&mut phase, Phase::Closing) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                _ = reached(&mut over, Phase::Over) => return,
+    let mut silent = pin!(tokio::time::sleep(post.header_timeout));
+    let watched = phase.clone();
+    let mut closing = pin!(reached(&mut phase, Phase::Closing));
+    let (mut registered, mut told) = (false, false);
+    let ended = poll_fn(|cx| {
+        // Once registered it wakes this task by itself, so that it need not be asked with every piece that
+        // arrives. When the time is over the runtime ends, and this with it.
+        if !told && (!registered || watched.has_changed().unwrap_or(true)) {
+            registered = true;
+            if closing.as_mut().poll(cx).is_ready() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
             }
         }
-    };
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended),
+            Poll::Pending if begun.load(Ordering::Relaxed) => Poll::Pending,
+            Poll::Pending => silent.as_mut().poll(cx).map(Ok),
+        }
+    });
+    let ended = ended.await;
     if let Err(error) = ended {
         // A client that goes away in the middle, or speaks no HTTP: nothing for an operator to mend.
         tracing::debug!(%error, "a connection ended with an error");

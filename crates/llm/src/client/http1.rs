@@ -1,10 +1,15 @@
 //! An HTTP/1.1 connection that is driven by whoever uses it.
+//!
+//! One task polls both ends of hyper's channels: the connection, and the answer or body that waits for it.
+//! Whatever the waiting end gets, it gets from polling the connection, which always comes first. So only the
+//! connection is polled with the task's waker; the waiting end has one that does nothing, else each message
+//! between the two would wake the very task that is about to look.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,7 +28,8 @@ use crate::provider::BodyError;
 /// A connection between requests, or during one.
 pub(super) struct Http1 {
     sender: SendRequest<Full<Bytes>>,
-    connection: Box<Connection<TokioIo<Stream>, Full<Bytes>>>,
+    /// `None` once it has ended: it may not be polled again.
+    connection: Option<Box<Connection<TokioIo<Stream>, Full<Bytes>>>>,
 }
 
 impl Http1 {
@@ -31,7 +37,7 @@ impl Http1 {
         sender: SendRequest<Full<Bytes>>,
         connection: Connection<TokioIo<Stream>, Full<Bytes>>,
     ) -> Self {
-        Http1 { sender, connection: Box::new(connection) }
+        Http1 { sender, connection: Some(Box::new(connection)) }
     }
 
     /// Sends a request and drives the connection until the head of the answer is here.
@@ -39,22 +45,22 @@ impl Http1 {
         mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Http1), Unsent> {
-        if let Err(error) = poll_fn(|cx| self.poll_usable(cx)).await {
+        if let Err(error) = self.check_usable() {
             return Err(Unsent { error, request: Some(request) });
         }
         let mut answer = pin!(self.sender.try_send_request(request));
         let connection = &mut self.connection;
-        let mut open = true;
         let answered = poll_fn(|cx| {
-            if open && let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
-                // Its error is also the answer's, which says what became of the request.
-                drop(ended);
-                open = false;
-            }
-            answer.as_mut().poll(cx)
+            // Should it end, the answer knows why, and what became of the request.
+            drive(connection, cx);
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         });
         match answered.await {
-            Ok(response) => Ok((response, self)),
+            Ok(response) => {
+                // Forgets the task's waker, which reading the body would call.
+                drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
+                Ok((response, self))
+            }
             Err(mut unsent) => {
                 let request = unsent.take_message();
                 Err(Unsent { error: SendError::Broken(root_cause(unsent.error())), request })
@@ -64,15 +70,21 @@ impl Http1 {
 
     /// Whether a request can be sent. Nobody looks at a connection while it is in the pool, so that only now
     /// it is seen whether the other side has closed it.
-    fn poll_usable(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let closed = || Poll::Ready(Err(SendError::Broken("the connection was closed".into())));
-        if Pin::new(&mut self.connection).poll(cx).is_ready() {
-            return closed();
+    fn check_usable(&mut self) -> Result<(), SendError> {
+        let mut unawaited = Context::from_waker(Waker::noop());
+        drive(&mut self.connection, &mut unawaited);
+        match self.sender.poll_ready(&mut unawaited) {
+            Poll::Ready(Ok(())) if self.connection.is_some() => Ok(()),
+            _ => Err(SendError::Broken("the connection was closed".into())),
         }
-        match self.sender.poll_ready(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(_)) | Poll::Pending => closed(),
-        }
+    }
+}
+
+/// Does what can be done now, and has the waker called when there is more.
+fn drive(connection: &mut Option<Box<Connection<TokioIo<Stream>, Full<Bytes>>>>, cx: &mut Context<'_>) {
+    let ended = connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready());
+    if ended {
+        *connection = None;
     }
 }
 
@@ -94,10 +106,20 @@ impl Lease {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let mut unawaited = Context::from_waker(Waker::noop());
         let mut driven = false;
         loop {
-            match Pin::new(&mut *body).poll_frame(cx) {
+            // A body of known length ends with its last piece, without another look at the connection.
+            let frame = match body.is_end_stream() {
+                true => Poll::Ready(None),
+                false => Pin::new(&mut *body).poll_frame(&mut unawaited),
+            };
+            match frame {
                 Poll::Ready(Some(Ok(frame))) => {
+                    if driven {
+                        // Whoever gets a piece comes back for the next: no waker is needed until then.
+                        self.drive(&mut unawaited);
+                    }
                     // Trailers carry nothing that a model's answer needs.
                     if let Ok(data) = frame.into_data() {
                         return Poll::Ready(Some(Ok(data)));
@@ -117,14 +139,16 @@ impl Lease {
                 Poll::Pending => {
                     // The body has nothing: the connection may bring something, once it is driven. Should it
                     // end, the body knows.
-                    if let Some(http1) = &mut self.connection
-                        && Pin::new(&mut http1.connection).poll(cx).is_ready()
-                    {
-                        self.connection = None;
-                    }
+                    self.drive(cx);
                     driven = true;
                 }
             }
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(http1) = &mut self.connection {
+            drive(&mut http1.connection, cx);
         }
     }
 }

@@ -31,7 +31,7 @@ pub fn read_answer(body: &[u8]) -> Result<Answer, String> {
     let usage = wire.usage.map(WireUsage::normal);
     let text = match usage {
         Some(_) => String::new(),
-        None => choices.iter().filter_map(|c| c.message.as_ref()).map(Message::text).collect(),
+        None => written(body)?,
     };
     Ok(Answer {
         usage,
@@ -57,8 +57,22 @@ struct Wire<'a> {
 struct Choice<'a> {
     #[serde(borrow)]
     finish_reason: Option<Text<'a>>,
-    #[serde(borrow)]
-    message: Option<Message<'a>>,
+}
+
+/// What the model wrote: read in a second pass, since hardly any provider leaves the counting to us.
+fn written(body: &[u8]) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        #[serde(borrow, default)]
+        choices: Vec<Choice<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow)]
+        message: Option<Message<'a>>,
+    }
+    let wire: Wire = parse(body)?;
+    Ok(wire.choices.iter().filter_map(|choice| choice.message.as_ref()).map(Message::text).collect())
 }
 
 #[derive(Deserialize)]

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
 use base::Kind;
 use bytes::Bytes;
 use gateway::{Call, CallError, Facts, Relay, Reply};
@@ -20,7 +20,7 @@ use llm::Operation;
 use serde_json::json;
 
 use crate::body::read_json;
-use crate::edge::{Accounted, Edge};
+use crate::edge::Edge;
 use crate::error::ApiError;
 use crate::state::App;
 
@@ -33,36 +33,34 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 const HEADERS: usize = 12;
 
 /// `POST /v1/chat/completions`.
-pub(crate) async fn chat(
-    State(app): State<Arc<App>>,
-    Extension(edge): Extension<Edge>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    call(&app, edge, Operation::Chat, &headers, body).await
+pub(crate) async fn chat(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Operation::Chat, request).await
 }
 
 /// `POST /v1/embeddings`.
-pub(crate) async fn embeddings(
-    State(app): State<Arc<App>>,
-    Extension(edge): Extension<Edge>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    call(&app, edge, Operation::Embeddings, &headers, body).await
+pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Operation::Embeddings, request).await
 }
 
-async fn call(app: &App, edge: Edge, operation: Operation, headers: &HeaderMap, body: Body) -> Response {
-    let Edge { request_id, trace, arrived, principal } = edge;
-    let Some(principal) = principal else {
+async fn call(app: &App, operation: Operation, request: Request) -> Response {
+    let (mut head, body) = request.into_parts();
+    let edge = head.extensions.remove::<Edge>();
+    let Some(Edge { request_id, trace, arrived, principal: Some(principal) }) = edge else {
         return ApiError::new(Kind::Unauthenticated, "missing_api_key", "Send your API key.").into_response();
     };
-    let body = match read_json(headers, body, &app.shared.limits.load()).await {
-        Ok(body) => body,
-        Err(error) => return error.into_response(),
+    let call = Call { operation, request_id, trace, arrived };
+    let replied = match app.gateway.begin(&principal, call) {
+        Err(overloaded) => Err(overloaded),
+        Ok(mut meter) => match read_json(&head.headers, body, &app.shared.limits.load()).await {
+            Ok(body) => app.gateway.call(meter, body).await,
+            Err(error) => {
+                meter.refused(error.code);
+                meter.head(error.status().as_u16());
+                return error.into_response();
+            }
+        },
     };
-    let call = Call { operation, body, request_id, trace, arrived };
-    let (mut response, facts) = match app.gateway.call(&principal, call).await {
+    let (mut response, facts) = match replied {
         Ok(Reply::Whole { status, content_type, body, mut meter }) => {
             let facts = meter.head(status.as_u16());
             let mut response = Response::new(Body::from(body));
@@ -79,7 +77,6 @@ async fn call(app: &App, edge: Edge, operation: Operation, headers: &HeaderMap, 
         }
     };
     tell(response.headers_mut(), &facts);
-    response.extensions_mut().insert(Accounted);
     response
 }
 

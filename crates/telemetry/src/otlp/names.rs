@@ -11,6 +11,15 @@ pub(super) fn metric(name: &str) -> Option<(&'static str, &'static str)> {
     METRICS.iter().copied().find(|(dotted, _)| underscored(dotted, name) || underscored(dotted, bare))
 }
 
+/// The unit, in UCUM, that a Prometheus name says with its suffix.
+pub(super) fn unit(name: &str) -> &'static str {
+    match name.rsplit('_').next() {
+        Some("seconds") => "s",
+        Some("bytes") => "By",
+        _ => "",
+    }
+}
+
 /// The dotted name of a label that is an attribute of the conventions.
 pub(super) fn label(name: &str) -> Option<&'static str> {
     LABELS.iter().copied().find(|dotted| underscored(dotted, name))
@@ -38,5 +47,6 @@ mod tests {
         assert_eq!(label("gen_ai_request_model"), Some("gen_ai.request.model"));
         assert_eq!(label("http_response_status_code"), Some("http.response.status_code"));
         assert_eq!(label("agent_id"), None);
+        assert_eq!((unit("process_resident_memory_bytes"), unit("http_requests_total")), ("By", ""));
     }
 }

@@ -83,7 +83,11 @@ impl Reader {
         let said = self.metrics.otlp(family.name());
         let known = names::metric(family.name());
         let name = said.name.clone().or(known.map(|(name, _)| name.to_owned()));
-        let unit = if said.unit.is_empty() { known.map_or("", |(_, unit)| unit) } else { &said.unit };
+        let unit = if said.unit.is_empty() {
+            known.map_or_else(|| names::unit(family.name()), |(_, unit)| unit)
+        } else {
+            &said.unit
+        };
         // Labels get their dots where the family has them: the two vocabularies are not mixed.
         let data = self.data(family, name.is_some(), times);
         (count(&data) > 0).then(|| Metric {

@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod health;
 mod serve;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `trunkline serve`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,8 +14,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use trunkline::settings::{self, Env, Flags, Loaded};
 use trunkline::wire::{App, BUILD};
 
+use super::watch::FileWatch;
+
 /// How often the settings file is looked at.
-const WATCH: Duration = Duration::from_millis(500);
+const WATCH: Duration = Duration::from_millis(250);
 /// How often the log tells how the process does.
 const STATUS: Duration = Duration::from_secs(60);
 
@@ -201,38 +203,6 @@ fn reload(app: &mut App, args: &ServeArgs, env: &Env, file: Option<&Path>, log: 
             }
         }
         Err(error) => tracing::error!(error, "settings not reloaded"),
-    }
-}
-
-/// Notices that a file was changed or replaced (Kubernetes swaps a link). It compares what is in it: times are
-/// too coarse for two edits in a row, and tools that copy files set them back.
-struct FileWatch<'a> {
-    file: Option<&'a Path>,
-    last: Option<Vec<u8>>,
-}
-
-impl<'a> FileWatch<'a> {
-    fn new(file: Option<&'a Path>) -> Self {
-        let mut watch = FileWatch { file, last: None };
-        watch.last = watch.look();
-        watch
-    }
-
-    fn look(&self) -> Option<Vec<u8>> {
-        let mut content = Vec::new();
-        // One byte more than a settings file may have: what lies beyond that makes no difference.
-        File::open(self.file?).ok()?.take(settings::MAX_FILE + 1).read_to_end(&mut content).ok()?;
-        Some(content)
-    }
-
-    fn changed(&mut self) -> bool {
-        let now = self.look();
-        // A file that is away for a moment is being replaced.
-        let changed = now.is_some() && now != self.last;
-        if changed {
-            self.last = now;
-        }
-        changed
     }
 }
 

@@ -19,7 +19,8 @@ async fn open(app: &TestApp, id: &str) {
     for n in 0..2 {
         assert_eq!(app.post(CHAT, &format!("{id}-opens-{n}"), WHOLE).await.status, 502);
     }
-    assert_eq!(breaker(app, "a/up-a").await, "open");
+    // Where `open_for` is short it is half-open as soon as one looks.
+    assert_ne!(breaker(app, "a/up-a").await, "closed");
 }
 
 async fn half_open(app: &TestApp) {
@@ -86,7 +87,7 @@ async fn half_open_it_admits_exactly_one_probe() {
     let a = upstream(Behaviour::error(500, None));
     let app = app(&[&a], "50ms").await;
     open(&app, "probe").await;
-    a.set_default(Behaviour::delay(Duration::from_millis(400), Behaviour::ok()));
+    a.set_default(Behaviour::delay(Duration::from_millis(1500), Behaviour::ok()));
     half_open(&app).await;
     assert_eq!(state_metric(&app).await, 1.0);
     let ids: Vec<String> = (0..20).map(|n| format!("probe-{n}")).collect();
@@ -117,7 +118,7 @@ async fn it_closes_after_enough_good_probes() {
 #[tokio::test]
 async fn a_failed_probe_opens_it_again() {
     let a = upstream(Behaviour::error(500, None));
-    let app = app(&[&a], "300ms").await;
+    let app = app(&[&a], "1s").await;
     open(&app, "again").await;
     half_open(&app).await;
     assert_eq!(app.post(CHAT, "again-probe", WHOLE).await.status, 502);
@@ -177,7 +178,7 @@ async fn what_does_not_speak_of_ill_health_leaves_it_closed() {
         let a = upstream(behaviour);
         let app = app(&[&a], "60s").await;
         for n in 0..4 {
-            app.post(CHAT, &format!("healthy-{n}-{}", a.port()), WHOLE).await;
+            app.post(CHAT, &format!("healthy-{n}"), WHOLE).await;
         }
         assert_eq!((breaker(&app, "a/up-a").await.as_str(), a.requests().len()), ("closed", 4));
     }

@@ -46,11 +46,11 @@ async fn the_original_refusal_is_handed_on_when_it_fails_too() {
         Behaviour::error(401, None),
         Behaviour::reset(),
     ];
-    for behaviour in fails {
+    for (n, behaviour) in fails.into_iter().enumerate() {
         let (a, b) = (upstream(Behaviour::context_overflow()), upstream(behaviour.clone()));
         let app = app(&a, &b).await;
         for (kind, body) in [("whole", WHOLE), ("stream", STREAMED)] {
-            let id = format!("original-{kind}-{}", b.port());
+            let id = format!("original-{kind}-{n}");
             let answer = app.post(CHAT, &id, body).await;
             let refusal = Behaviour::context_overflow().expected_body();
             assert_eq!((answer.status, answer.text().as_bytes()), (400, &refusal[..]), "{behaviour:?}");

@@ -116,7 +116,7 @@ async fn a_wait_that_there_is_no_time_for_is_not_begun() {
 #[tokio::test]
 async fn request_timeout_bounds_all_retries_together() {
     let a = upstream(Behaviour::error(500, None));
-    let settings = "{retries: 20, backoff: 100ms, max_backoff: 100ms, request_timeout: 500ms, \
+    let settings = "{retries: 20, backoff: 200ms, max_backoff: 200ms, request_timeout: 600ms, \
                     breaker: {failures: 1000}}";
     let app = TestApp::start(&alias(&[a.base_url()], settings)).await;
     for (id, body) in [("budget-whole", WHOLE), ("budget-stream", STREAMED)] {
@@ -124,10 +124,10 @@ async fn request_timeout_bounds_all_retries_together() {
         let answer = app.post(CHAT, id, body).await;
         // The last attempt is cut short when the time ends within it.
         assert!([502, 504].contains(&answer.status), "{}", answer.status);
-        // Twenty retries with waits of 50 to 100 ms would take a second at least.
-        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+        // Twenty retries with waits of 100 to 200 ms would take two seconds at least.
+        assert!(began.elapsed() < Duration::from_millis(1900), "{:?}", began.elapsed());
         let attempts = app.record(id).await["attempts"].as_u64().unwrap();
-        assert!((2..=11).contains(&attempts), "{attempts} attempts in 500 ms");
+        assert!((2..=7).contains(&attempts), "{attempts} attempts in 600 ms");
     }
 }
 

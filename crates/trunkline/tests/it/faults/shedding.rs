@@ -53,7 +53,7 @@ async fn a_full_replica_refuses_at_once() {
 #[tokio::test]
 async fn places_are_given_back_whatever_becomes_of_a_call() {
     let a = upstream(Behaviour::ok());
-    let settings = alias(&[a.base_url()], "{retries: 0, first_token_timeout: 100ms, request_timeout: 100ms}")
+    let settings = alias(&[a.base_url()], "{retries: 0, first_token_timeout: 800ms, request_timeout: 800ms}")
         + "server: {max_concurrent_requests: 1}\n";
     let mut app = TestApp::start(&settings).await;
     let ends = [

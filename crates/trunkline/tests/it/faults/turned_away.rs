@@ -1,6 +1,6 @@
 //! Answers that are neither good nor a mishap: a refused credential, an unknown model, a redirect, a filter.
 
-use testkit::{Behaviour, chat};
+use testkit::{Behaviour, Reply, chat};
 
 use super::{CHAT, STREAMED, WHOLE, error_body, upstream};
 use crate::app::{PATIENCE, TestApp, alias};
@@ -10,7 +10,7 @@ async fn a_refused_credential_is_ours_and_not_the_clients() {
     for status in [401, 402, 403] {
         let words = chat::error_body("Incorrect API key sk-up***cret", "auth", None, Some("invalid_api_key"));
         let refusal = Behaviour::custom("refused credential", move |_| {
-            testkit::Reply::whole(status, "application/json", words.clone())
+            Reply::whole(status, "application/json", words.clone())
         });
         let a = upstream(refusal.clone());
         let app = TestApp::start(&alias(&[a.base_url()], "{}")).await;
@@ -85,17 +85,30 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
+async fn a_success_that_brings_no_answer_is_none() {
+    let accepted = Behaviour::custom("202", |_| Reply::whole(202, "application/json", "{}"));
+    let (a, b) = (upstream(accepted), upstream(Behaviour::ok()));
+    let app = TestApp::start(&alias(&[a.base_url(), b.base_url()], "{}")).await;
+    assert_eq!(app.post(CHAT, "202-two", WHOLE).await.status, 200);
+    assert_eq!((a.requests().len(), b.requests().len()), (1, 1));
+    let app = TestApp::start(&alias(&[a.base_url()], "{}")).await;
+    let answer = app.post(CHAT, "202-one", WHOLE).await;
+    let body = error_body("`a/up-a` failed: it answered 202.", "server_error", None, "upstream_failed");
+    assert_eq!((answer.status, answer.text()), (502, body.as_str()));
+}
+
+#[tokio::test]
 async fn an_error_in_the_clothes_of_an_answer_is_found_out() {
     for behaviour in [Behaviour::not_json(), Behaviour::html_error(200), Behaviour::truncated_body()] {
         let (a, b) = (upstream(behaviour.clone()), upstream(Behaviour::ok()));
         let settings = "{retries: 1, backoff: 1ms}";
         let app = TestApp::start(&alias(&[a.base_url()], settings)).await;
-        let answer = app.post(CHAT, &format!("clothes-one-{}", a.port()), WHOLE).await;
+        let answer = app.post(CHAT, "clothes-one", WHOLE).await;
         let text = "`a/up-a` failed: its answer broke off or was malformed.";
         let body = error_body(text, "server_error", None, "upstream_failed");
         assert_eq!((answer.status, answer.text()), (502, body.as_str()), "{behaviour:?}");
         let app = TestApp::start(&alias(&[a.base_url(), b.base_url()], settings)).await;
-        let answer = app.post(CHAT, &format!("clothes-two-{}", a.port()), WHOLE).await;
+        let answer = app.post(CHAT, "clothes-two", WHOLE).await;
         assert_eq!((answer.status, answer.header("x-trunkline-attempts")), (200, Some("3")), "{behaviour:?}");
     }
 }

@@ -8,7 +8,7 @@ use testkit::Response;
 use super::refusal::assert_openai_error;
 use crate::app::TestApp;
 
-const CASES: u32 = std::option_env!("GHX").is_some() as u32 * 60000 + 1500;
+const CASES: u32 = 1000;
 
 /// A request that uses every part of the API, to be damaged.
 fn valid() -> Value {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use testkit::{Client, Upstream};
 
-use super::process::{chat_body, signal};
+use super::program::{chat_body, signal};
 use super::{Process, Program};
 use crate::app::PATIENCE;
 
@@ -103,7 +103,7 @@ async fn on_a_terminal_it_shows_the_keys_once_and_a_line_that_works() {
     let folder = tempfile::tempdir().unwrap();
     let shown = on_a_terminal(folder.path());
     let url = shown.split_once("answers at ").unwrap().1.split_once("/v1").unwrap().0;
-    let key = shown.split_once("virtual key").unwrap().1.trim().split_whitespace().next().unwrap();
+    let key = shown.split_once("virtual key").unwrap().1.split_whitespace().next().unwrap();
     assert!(shown.contains("admin key    tl-admin-") && key.starts_with("sk-tl-"), "{shown}");
     assert!(
         shown.contains(&format!("curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}'")),

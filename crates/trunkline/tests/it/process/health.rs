@@ -108,7 +108,7 @@ async fn half_open_is_told_too() {
     upstream.script([Behaviour::error(500, None)]);
     let settings = "{retries: 0, breaker: {failures: 1, successes: 2, open_for: 1ms}}";
     let app = TestApp::start(&alias(&[upstream.base_url()], settings)).await;
-    let body = super::process::chat_body("m", false);
+    let body = super::program::chat_body("m", false);
     assert_eq!(app.post("/v1/chat/completions", "half-1", &body).await.status, 502);
     let deadline = std::time::Instant::now() + PATIENCE;
     let probed = |id: &'static str| app.post("/v1/chat/completions", id, &body);

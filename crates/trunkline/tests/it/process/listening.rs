@@ -2,7 +2,7 @@
 
 use testkit::Client;
 
-use super::process::chat_body;
+use super::program::chat_body;
 use super::{Process, Program};
 
 /// The URLs of its listeners, in their order, as the log tells them.

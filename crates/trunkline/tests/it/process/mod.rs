@@ -7,7 +7,7 @@ mod first_run;
 mod health;
 mod listening;
 mod logs;
-mod process;
+mod program;
 mod reload;
 mod resilience;
 mod rolling;
@@ -15,4 +15,4 @@ mod secrets;
 mod shutdown;
 mod tls;
 
-pub use process::{Finished, Process, Program};
+pub use program::{Finished, Process, Program};

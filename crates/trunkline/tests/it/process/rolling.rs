@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Behaviour, Client, Upstream, chat};
 
-use super::process::chat_body;
+use super::program::chat_body;
 use super::{Process, Program};
 use crate::app::{PATIENCE, alias};
 

@@ -62,7 +62,10 @@ fn key(process: &Process) -> &str {
     process.ready["key"].as_str().unwrap()
 }
 
-fn with_files(yaml: &str, files: &[(&str, &[u8])]) -> Program {
+/// Names and contents.
+type Files<'f> = &'f [(&'f str, &'f [u8])];
+
+fn with_files(yaml: &str, files: Files<'_>) -> Program {
     let program = Program::serve(yaml);
     for (name, content) in files {
         std::fs::write(program.dir().join(name), content).unwrap();
@@ -116,7 +119,7 @@ async fn a_stream_goes_over_http_2() {
     let identity = Identity::new();
     let files = [("cert.pem", identity.cert_pem.as_bytes()), ("key.pem", identity.key_pem.as_bytes())];
     let process = with_files(PEM, &files).start();
-    let body = super::process::chat_body("demo/chat", true);
+    let body = super::program::chat_body("demo/chat", true);
     let request = identity.client().post(format!("{}/v1/chat/completions", process.url()));
     let request = request.bearer_auth(key(&process)).header("content-type", "application/json").body(body);
     let answer = request.send().await.unwrap();
@@ -144,7 +147,7 @@ fn what_is_wrong_with_a_certificate_is_said_without_the_password() {
     let identity = Identity::new();
     let store = identity.modern("right-password");
     let other = Identity::new().key_pem;
-    let cases: [(&str, &[(&str, &[u8])], &[&str]); 6] = [
+    let cases: [(&str, Files<'_>, &[&str]); 6] = [
         (PKCS12, &[("store.pfx", &store)], &["store.pfx", "is the password right?"]),
         (PKCS12, &[("store.pfx", b"no store")], &["store.pfx"]),
         (PKCS12, &[], &["store.pfx", "No such file"]),

@@ -40,43 +40,54 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
 ];
 
 /// An application that has done some of everything.
-async fn busy() -> (TestApp, Upstream) {
+async fn busy(test: &str) -> (TestApp, Upstream) {
+    let id = |n: u32| format!("{test}-{n}");
     let upstream = Upstream::start();
-    upstream.script([Behaviour::error(500, None), Behaviour::ok(), Behaviour::ok(), Behaviour::without_usage()]);
+    upstream.script([
+        Behaviour::error(500, None),
+        Behaviour::ok(),
+        Behaviour::ok(),
+        Behaviour::without_usage(),
+    ]);
     let app = TestApp::start(&alias(&[upstream.base_url()], "{retries: 1, backoff: 1ms}")).await;
-    assert_eq!(app.post("/v1/chat/completions", "prom-1", hello(false)).await.status, 200);
-    app.stream("/v1/chat/completions", "prom-2", hello(true)).await.collect(PATIENCE).await;
-    assert_eq!(app.post("/v1/chat/completions", "prom-3", hello(false)).await.status, 200);
+    assert_eq!(app.post("/v1/chat/completions", &id(1), hello(false)).await.status, 200);
+    app.stream("/v1/chat/completions", &id(2), hello(true)).await.collect(PATIENCE).await;
+    assert_eq!(app.post("/v1/chat/completions", &id(3), hello(false)).await.status, 200);
     // Names that a caller chose, as nasty as they can be.
-    let nasty = r#"{"model":"a/\" } \n\\ {x=\"1\"} é 😀","messages":[{"role":"user","content":"hi"}]}"#;
-    app.post("/v1/chat/completions", "prom-4", nasty).await;
-    assert_eq!(app.client().get("/v1/nowhere", &[app.auth()].each_ref().map(|(n, v)| (*n, v.as_str()))).await.status, 404);
-    assert_eq!(app.post("/v1/chat/completions", "prom-5", "{").await.status, 400);
-    for id in ["prom-1", "prom-2", "prom-3", "prom-4", "prom-5"] {
-        app.record(id).await;
+    let nasty = r#"{"model":"a/\" } \\ {x=\"1\"} é 😀","messages":[{"role":"user","content":"hi"}]}"#;
+    app.post("/v1/chat/completions", &id(4), nasty).await;
+    assert_eq!(
+        app.client().get("/v1/nowhere", &[app.auth()].each_ref().map(|(n, v)| (*n, v.as_str()))).await.status,
+        404
+    );
+    assert_eq!(app.post("/v1/chat/completions", &id(5), "{").await.status, 400);
+    for n in 1..=5 {
+        app.record(&id(n)).await;
     }
     (app, upstream)
 }
 
 #[tokio::test]
 async fn every_family_is_there_with_its_labels_and_the_text_parses() {
-    let (app, _upstream) = busy().await;
+    let (app, _upstream) = busy("prom-families").await;
     let families = parse(&app.metrics().await);
     for (name, kind, labels) in FAMILIES {
-        let family = families.get(*name).unwrap_or_else(|| panic!("{name} is missing: {:?}", families.keys()));
+        let family =
+            families.get(*name).unwrap_or_else(|| panic!("{name} is missing: {:?}", families.keys()));
         assert_eq!(family.kind, *kind, "{name}");
         assert_eq!(family.labels(), labels.iter().copied().collect(), "{name}");
     }
     // What a caller chose came back as it was.
     let calls = &families["trunkline_calls_total"].samples;
-    let nasty = "a/\" } \n\\ {x=\"1\"} é 😀";
+    let nasty = "a/\" } \\ {x=\"1\"} é 😀";
     assert!(calls.iter().any(|(_, labels, _)| labels["target"] == nasty), "{calls:#?}");
 }
 
 #[tokio::test]
 async fn the_documentation_names_every_family() {
-    let (app, _upstream) = busy().await;
-    let documented = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/telemetry.md")).unwrap();
+    let (app, _upstream) = busy("prom-documented").await;
+    let documented =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/telemetry.md")).unwrap();
     for name in parse(&app.metrics().await).keys() {
         assert!(documented.contains(&format!("`{name}`")), "docs/telemetry.md does not tell of {name}");
     }
@@ -84,10 +95,9 @@ async fn the_documentation_names_every_family() {
 
 #[tokio::test]
 async fn requests_are_counted_by_route_and_status() {
-    let (app, _upstream) = busy().await;
-    let chats = |status: &'static str| {
-        [("method", "POST"), ("route", "/v1/chat/completions"), ("status", status)]
-    };
+    let (app, _upstream) = busy("prom-requests").await;
+    let chats =
+        |status: &'static str| [("method", "POST"), ("route", "/v1/chat/completions"), ("status", status)];
     assert_eq!(app.metric("http_requests_total", &chats("200")).await, 4.0);
     assert_eq!(app.metric("http_requests_total", &chats("400")).await, 1.0);
     // A path that nobody knows is its caller's invention, and must not become a series of its own.
@@ -100,13 +110,14 @@ async fn requests_are_counted_by_route_and_status() {
 
 #[tokio::test]
 async fn calls_attempts_and_tokens_are_counted_by_target() {
-    let (app, _upstream) = busy().await;
+    let (app, _upstream) = busy("prom-calls").await;
     let ok = [("operation", "chat"), ("target", "a/up-a"), ("outcome", "ok")];
     assert_eq!(app.metric("trunkline_calls_total", &ok).await, 3.0);
     let attempts = |result: &'static str| [("provider", "a"), ("model", "up-a"), ("result", result)];
     assert_eq!(app.metric("trunkline_attempts_total", &attempts("ok")).await, 3.0);
     assert_eq!(app.metric("trunkline_attempts_total", &attempts("status")).await, 1.0);
-    let tokens = |kind: &'static str, source: &'static str| [("model", "up-a"), ("type", kind), ("source", source)];
+    let tokens =
+        |kind: &'static str, source: &'static str| [("model", "up-a"), ("type", kind), ("source", source)];
     assert_eq!(app.metric("trunkline_tokens_total", &tokens("input", "provider")).await, 22.0);
     assert_eq!(app.metric("trunkline_tokens_total", &tokens("output", "provider")).await, 14.0);
     // The provider that sent none was counted for, and is told apart.
@@ -121,7 +132,7 @@ async fn calls_attempts_and_tokens_are_counted_by_target() {
 
 #[tokio::test]
 async fn our_own_time_is_measured_from_ten_microseconds_on() {
-    let (app, _upstream) = busy().await;
+    let (app, _upstream) = busy("prom-overhead").await;
     let families = parse(&app.metrics().await);
     let bounds = families["trunkline_overhead_seconds"].bounds();
     assert_eq!(bounds[0].parse::<f64>().unwrap(), 0.000_01, "{bounds:?}");

@@ -18,7 +18,12 @@ pub struct Family {
 impl Family {
     /// The labels that its samples have, `le` left out.
     pub fn labels(&self) -> BTreeSet<&str> {
-        self.samples.iter().flat_map(|(_, labels, _)| labels.keys()).map(String::as_str).filter(|l| *l != "le").collect()
+        self.samples
+            .iter()
+            .flat_map(|(_, labels, _)| labels.keys())
+            .map(String::as_str)
+            .filter(|l| *l != "le")
+            .collect()
     }
 
     /// The upper bounds of a histogram's buckets, as they are written.
@@ -44,7 +49,11 @@ pub fn parse(text: &str) -> BTreeMap<String, Family> {
             let (name, kind) = typed.split_once(' ').unwrap_or_else(|| panic!("no type: {line}"));
             assert_eq!(helped, Some(name), "TYPE without its HELP: {line}");
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-            assert_eq!(kind == "counter", name.ends_with("_total"), "counters, and they alone, are totals: {line}");
+            assert_eq!(
+                kind == "counter",
+                name.ends_with("_total"),
+                "counters, and they alone, are totals: {line}"
+            );
             let family = Family { kind: kind.to_owned(), samples: Vec::new() };
             assert!(families.insert(name.to_owned(), family).is_none(), "a family twice: {line}");
             current = Some(name.to_owned());
@@ -70,7 +79,9 @@ pub fn parse(text: &str) -> BTreeMap<String, Family> {
 
 fn belongs(sample: &str, family: &str, kind: &str) -> bool {
     match kind {
-        "histogram" => ["_bucket", "_sum", "_count"].iter().any(|end| sample.strip_suffix(end) == Some(family)),
+        "histogram" => {
+            ["_bucket", "_sum", "_count"].iter().any(|end| sample.strip_suffix(end) == Some(family))
+        }
         _ => sample == family,
     }
 }
@@ -139,14 +150,17 @@ fn check_histogram(name: &str, family: &Family) {
         series.entry(without_le(&sample.1)).or_default().push(sample);
     }
     for (labels, samples) in series {
-        let of = |end: &str| samples.iter().filter(move |(n, ..)| n.strip_prefix(name) == Some(end)).collect::<Vec<_>>();
+        let of = |end: &str| {
+            samples.iter().filter(move |(n, ..)| n.strip_prefix(name) == Some(end)).collect::<Vec<_>>()
+        };
         let (buckets, counts, sums) = (of("_bucket"), of("_count"), of("_sum"));
         assert_eq!((counts.len(), sums.len()), (1, 1), "{name}{labels:?}");
         let bound = |labels: &Labels| match labels["le"].as_str() {
             "+Inf" => f64::INFINITY,
             number => number.parse().unwrap(),
         };
-        let rising = buckets.windows(2).all(|pair| bound(&pair[0].1) < bound(&pair[1].1) && pair[0].2 <= pair[1].2);
+        let rising =
+            buckets.windows(2).all(|pair| bound(&pair[0].1) < bound(&pair[1].1) && pair[0].2 <= pair[1].2);
         assert!(rising, "not rising: {name}{labels:?}: {buckets:?}");
         let last = buckets.last().unwrap_or_else(|| panic!("{name}{labels:?} has no buckets"));
         assert_eq!((bound(&last.1), last.2), (f64::INFINITY, counts[0].2), "{name}{labels:?}");

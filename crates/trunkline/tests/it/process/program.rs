@@ -1,6 +1,6 @@
 //! A process of the program, with its output.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -268,32 +268,39 @@ pub fn chat_body(model: &str, stream: bool) -> String {
 
 /// The lines of a pipe, read by a thread of its own so that the program never waits for us.
 #[derive(Clone, Default)]
-struct Output(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+struct Output(Arc<(Mutex<Read>, Condvar)>);
+
+/// What was read of a pipe so far.
+#[derive(Default)]
+struct Read {
+    lines: Vec<String>,
+    ended: bool,
+}
 
 impl Output {
-    fn read(&self, pipe: impl Read + Send + 'static) {
+    fn read(&self, pipe: impl std::io::Read + Send + 'static) {
         let output = self.clone();
         std::thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
             while pipe.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
-                output.0.0.lock().unwrap().0.push(text);
+                output.0.0.lock().unwrap().lines.push(text);
                 line.clear();
             }
-            output.0.0.lock().unwrap().1 = true;
+            output.0.0.lock().unwrap().ended = true;
             output.0.1.notify_all();
         });
     }
 
     fn lines(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().0.clone()
+        self.0.0.lock().unwrap().lines.clone()
     }
 
     /// Waits for its end.
     fn wait(&self) {
         let state = self.0.0.lock().unwrap();
-        let (_state, waited) = self.0.1.wait_timeout_while(state, PATIENCE, |(_, ended)| !*ended).unwrap();
+        let (_state, waited) = self.0.1.wait_timeout_while(state, PATIENCE, |read| !read.ended).unwrap();
         assert!(!waited.timed_out(), "the pipe of an ended program stays open");
     }
 }
