@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use base::{Kind, Outcome, Principal, RequestId, TraceContext};
@@ -10,16 +10,17 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use llm::openai::{Envelope, read_request};
 use llm::{Client, Operation, Outbound};
-use telemetry::{Metrics, SpanKind, SpanRecord, SpanStatus, Tracer, gen_ai};
+use telemetry::{Metrics, Tracer};
 
 use crate::attempt::{Success, attempt};
 use crate::breaker::{BreakerState, Pass};
 use crate::error::Error;
 use crate::failure::{ErrorAnswer, Failure, Verdict};
-use crate::meter::Meter;
+use crate::meter::{Meter, Running};
 use crate::metrics::GatewayMetrics;
 use crate::relay::Relay;
 use crate::snapshot::{GatewaySettings, Route, Slot, Snapshot, Target};
+use crate::spans;
 
 /// The way to models. One belongs to each worker, with connections of its own; all share the rest.
 pub struct Gateway {
@@ -199,11 +200,14 @@ impl Gateway {
         if let (None, Some(larger)) = (&done, tour.larger(&route))
             && let Ok(route) = snapshot.route(larger, &self.shared.metrics)
         {
+            let refusal = tour.last.take();
             done = tour.visit(&route).await;
+            // Should the larger model fail as well, the caller needs to know why it was needed.
+            tour.last = refusal;
         }
         match done {
             Some(arrival) => Ok(tour.reply(arrival)),
-            None => tour.give_up(&route),
+            None => tour.give_up(),
         }
     }
 
@@ -238,6 +242,7 @@ enum Last {
     Failed { target: Arc<Target>, failure: Failure },
     AllOpen(Duration),
     AllBusy,
+    NoTime,
 }
 
 /// An answer, with the leave and the place that go with it.
@@ -267,6 +272,11 @@ impl Tour<'_> {
         let (mut asked, mut open) = (false, None::<Duration>);
         for (i, target) in order.iter().enumerate() {
             let others = i + 1 < order.len();
+            if Instant::now() >= self.deadline {
+                // Nobody is asked who has no time to answer, nor blamed for it.
+                self.last.get_or_insert(Last::NoTime);
+                return None;
+            }
             let Some(slot) = target.provider.slot() else { continue };
             match target.health.admit(&target.resilience.breaker, Instant::now()) {
                 Err(wait) => open = Some(open.map_or(wait, |o| o.min(wait))),
@@ -313,9 +323,9 @@ impl Tour<'_> {
             };
             let now = Instant::now();
             if failure.is_ill_health() {
-                leave.failed(now)
+                leave.failed(now);
             } else {
-                leave.succeeded()
+                leave.succeeded();
             }
             let next = self.next(target, &failure, retry, others, now);
             self.last = Some(Last::Failed { target: Arc::clone(target), failure });
@@ -350,24 +360,19 @@ impl Tour<'_> {
             left
         };
         // Were the client to go away now, the provider has the prompt and may be working on it.
-        self.meter.record().answering = true;
+        let running = Running { trace, began };
+        let record = self.meter.record();
+        record.answering = true;
+        record.running = Some(running);
         let result = attempt(&self.gateway.client, target, outbound, &self.envelope, limit).await;
         let record = self.meter.record();
         let took = began.elapsed();
         record.waited += took;
         record.answering = result.is_ok();
         target.metrics.attempt(result.as_ref().err().map(Failure::class));
-        let (tracer, sampled) = (&self.gateway.shared.tracer, record.trace.sampled);
-        if tracer.enabled() && sampled {
-            tracer.record(attempt_span(
-                target,
-                self.operation,
-                trace,
-                SystemTime::now() - took,
-                result.as_ref().err(),
-            ));
-        }
         if let Err(failure) = &result {
+            record.running = None;
+            spans::failed_attempt(&self.gateway.shared.tracer, record, target, &running, failure);
             tracing::warn!(
                 request_id = record.request_id.as_str(),
                 routed_to = &*target.id,
@@ -437,16 +442,17 @@ impl Tour<'_> {
         }
     }
 
-    fn give_up(mut self, route: &Route) -> Result<Reply, CallError> {
+    fn give_up(mut self) -> Result<Reply, CallError> {
         let model = self.envelope.model.clone();
         let (target, failure) = match self.last {
             Some(Last::Failed { target, failure }) => (target, failure),
             Some(Last::AllOpen(retry_after)) => {
                 return Err(refuse(self.meter, Error::AllOpen { model, retry_after }));
             }
+            Some(Last::NoTime) => return Err(refuse(self.meter, Error::TooSlow { target: model })),
             Some(Last::AllBusy) | None => return Err(refuse(self.meter, Error::AllBusy { model })),
         };
-        debug_assert!(!route.targets.is_empty(), "settings refuse an alias without targets");
+        self.meter.record().target = Some(Arc::clone(&target));
         match failure {
             Failure::Status(answer) if hands_on(&answer) => {
                 let detail = Failure::Status(answer);
@@ -486,23 +492,4 @@ fn jitter() -> f64 {
     let random =
         u32::from_be_bytes(*TraceContext::from_header(None).span_id.first_chunk().unwrap_or(&[0; 4]));
     0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0
-}
-
-fn attempt_span(
-    target: &Target,
-    operation: Operation,
-    trace: TraceContext,
-    start: SystemTime,
-    failure: Option<&Failure>,
-) -> SpanRecord {
-    let name = format!("{} {}", operation.as_str(), target.model);
-    let mut span = SpanRecord::new(&trace, name, SpanKind::Client, start);
-    target.describe(&mut span);
-    span.attribute(gen_ai::OPERATION_NAME, operation.as_str());
-    span.attribute(gen_ai::REQUEST_MODEL, target.model.to_string());
-    if let Some(failure) = failure {
-        span.attribute(gen_ai::ERROR_TYPE, failure.class());
-        span.status = SpanStatus::Error(failure.class().into());
-    }
-    span
 }

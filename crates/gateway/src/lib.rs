@@ -16,6 +16,7 @@ mod reader;
 mod relay;
 pub mod settings;
 mod snapshot;
+mod spans;
 
 pub use breaker::BreakerState;
 pub use error::Error;

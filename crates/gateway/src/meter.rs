@@ -5,15 +5,15 @@
 //! as a call that ends well. It writes the log line, the metrics and the spans.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use base::{Outcome, Principal, RequestId, TraceContext, Usage};
 use bytes::Bytes;
 use llm::{Operation, tokens};
-use telemetry::{SpanKind, SpanRecord, SpanStatus, gen_ai};
 
 use crate::gateway::{Call, Place, Shared};
 use crate::snapshot::Target;
+use crate::spans;
 
 /// One model call's account.
 pub struct Meter {
@@ -38,7 +38,9 @@ pub(crate) struct Record {
     pub(crate) error: Option<&'static str>,
     /// The whole of what went wrong, for the log.
     pub(crate) detail: Option<String>,
-    status: u16,
+    pub(crate) status: u16,
+    /// The attempt that is answering, or was when the client went away.
+    pub(crate) running: Option<Running>,
     pub(crate) arrived: Instant,
     /// Spent waiting for providers and between attempts, until the head of our answer.
     pub(crate) waited: Duration,
@@ -52,6 +54,13 @@ pub(crate) struct Record {
     /// What is counted when the provider sent no usage: the request, and what was written.
     pub(crate) body: Bytes,
     pub(crate) text: String,
+}
+
+/// An attempt that has not ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    pub(crate) trace: TraceContext,
+    pub(crate) began: Instant,
 }
 
 /// What the head of an answer tells about the call.
@@ -81,6 +90,7 @@ impl Meter {
             error: None,
             detail: None,
             status: 499,
+            running: None,
             arrived,
             waited: Duration::ZERO,
             first_token: None,
@@ -204,9 +214,7 @@ impl Record {
         let duration = self.arrived.elapsed();
         self.count(shared, duration);
         self.log(duration);
-        if shared.tracer.enabled() && self.trace.sampled {
-            self.trace(shared);
-        }
+        spans::call(&shared.tracer, &self);
     }
 
     fn count(&self, shared: &Shared, duration: Duration) {
@@ -250,40 +258,5 @@ impl Record {
             error = self.detail.as_deref(),
             "request"
         );
-    }
-
-    /// The server span of the call. Its attempts' spans were recorded as they ended.
-    fn trace(&self, shared: &Shared) {
-        let name = format!("{} {}", self.operation.as_str(), self.model);
-        let mut span =
-            SpanRecord::new(&self.trace, name, SpanKind::Server, SystemTime::now() - self.arrived.elapsed());
-        if let Some(target) = &self.target {
-            target.describe(&mut span);
-        }
-        span.attribute(gen_ai::OPERATION_NAME, self.operation.as_str());
-        span.attribute(gen_ai::REQUEST_MODEL, self.model.clone());
-        span.attribute(gen_ai::REQUEST_STREAM, self.stream);
-        span.attribute(gen_ai::HTTP_RESPONSE_STATUS_CODE, i64::from(self.status));
-        span.attribute("trunkline.request_id", self.request_id.as_str().to_owned());
-        span.attribute("trunkline.attempts", i64::from(self.attempts));
-        span.attribute("trunkline.outcome", self.outcome.as_str());
-        if let Some(model) = &self.response_model {
-            span.attribute(gen_ai::RESPONSE_MODEL, model.clone());
-        }
-        if let Some(reason) = &self.finish_reason {
-            span.attribute(gen_ai::RESPONSE_FINISH_REASONS, vec![reason.clone()]);
-        }
-        if let Some(usage) = self.usage {
-            let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-            span.attribute(gen_ai::USAGE_INPUT_TOKENS, tokens(usage.input));
-            span.attribute(gen_ai::USAGE_OUTPUT_TOKENS, tokens(usage.output));
-        }
-        if let Some(error) = self.error {
-            span.attribute(gen_ai::ERROR_TYPE, error);
-        }
-        if matches!(self.outcome, Outcome::Refused | Outcome::Failed) {
-            span.status = SpanStatus::Error(self.error.unwrap_or("failed").into());
-        }
-        shared.tracer.record(span);
     }
 }

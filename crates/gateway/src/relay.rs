@@ -130,11 +130,12 @@ impl Relay {
             pass.succeeded();
         }
         self.note_seen();
-        if self.reader.wants_usage() && self.meter.record().usage.is_none() {
-            if let Some(uncounted) = self.meter.uncounted() {
-                self.state = State::Counting(tokio::task::spawn_blocking(move || uncounted.count()));
-                return;
-            }
+        if self.reader.wants_usage()
+            && self.meter.record().usage.is_none()
+            && let Some(uncounted) = self.meter.uncounted()
+        {
+            self.state = State::Counting(tokio::task::spawn_blocking(move || uncounted.count()));
+            return;
         }
         self.close();
     }

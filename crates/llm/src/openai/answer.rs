@@ -2,6 +2,7 @@
 
 use base::Usage;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{Text, parse};
 
@@ -50,7 +51,7 @@ struct Wire<'a> {
     data: Option<serde::de::IgnoredAny>,
     usage: Option<WireUsage>,
     #[serde(borrow)]
-    error: Option<&'a serde_json::value::RawValue>,
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -78,9 +79,9 @@ fn written(body: &[u8]) -> Result<String, String> {
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
-    content: Option<&'a serde_json::value::RawValue>,
+    content: Option<&'a RawValue>,
     #[serde(borrow)]
-    tool_calls: Option<&'a serde_json::value::RawValue>,
+    tool_calls: Option<&'a RawValue>,
 }
 
 impl Message<'_> {
@@ -90,7 +91,7 @@ impl Message<'_> {
             .content
             .map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()));
         let mut text = content.filter(|text| text != "null").unwrap_or_default();
-        text.push_str(self.tool_calls.map(|raw| raw.get()).filter(|raw| *raw != "null").unwrap_or_default());
+        text.push_str(self.tool_calls.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or_default());
         text
     }
 }

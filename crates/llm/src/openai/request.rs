@@ -209,11 +209,7 @@ fn require_content(operation: Operation, fields: &Fields) -> Result<(), Refusal>
         Operation::Chat => ("messages", fields.messages, "a list with at least one message"),
         Operation::Embeddings => ("input", fields.input, "a text, or a list of texts or tokens"),
     };
-    let right = match (operation, shape) {
-        (_, Shape::FilledList) => true,
-        (Operation::Embeddings, Shape::Text) => true,
-        _ => false,
-    };
+    let right = matches!((operation, shape), (_, Shape::FilledList) | (Operation::Embeddings, Shape::Text));
     if right { Ok(()) } else { Err(refuse(Some(name), format!("`{name}` must be {what}."))) }
 }
 
