@@ -98,8 +98,9 @@ models:
       - {{provider: lab, model: echo}}
   fragile:
     targets:
+      # A model of its own: aliases that lead to one target share its breaker.
       - provider: lab
-        model: broken
+        model: fragile
         resilience: {{breaker: {{failures: 1, successes: 1, open_for: 60s}}}}
 resilience:
   retries: 0

@@ -21,6 +21,7 @@ ERRORS = {
         {"Retry-After": "7"},
     ),
     "broken": (500, {"message": "The server had an error", "type": "server_error", "param": None, "code": None}, {}),
+    "fragile": (500, {"message": "The server had an error", "type": "server_error", "param": None, "code": None}, {}),
     "unauthorized": (
         401,
         {"message": "Incorrect API key", "type": "invalid_request_error", "param": None, "code": "invalid_api_key"},
