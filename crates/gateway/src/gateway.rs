@@ -437,6 +437,10 @@ impl Tour<'_> {
             Success::Stream(reader) => {
                 pass.first_token();
                 self.meter.note_first_token();
+                // Kept for counting, in a buffer of its own size: as it came it would hold the connection's
+                // whole read buffer for as long as the stream lasts.
+                let record = self.meter.record();
+                record.body = Bytes::copy_from_slice(&record.body);
                 Reply::Stream(Relay::new(reader, self.meter, pass, slot, target.resilience.stream_timeout.0))
             }
         }
