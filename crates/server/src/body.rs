@@ -1,14 +1,14 @@
 //! Reading a request's body, bounded in size and time.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use base::Kind;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, Version};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -27,9 +27,10 @@ const LINGER_PAUSE: Duration = Duration::from_secs(2);
 /// A request whose body is read to its end in the background when its handler leaves some of it.
 pub(crate) fn lingering(request: Request<Incoming>) -> Request<Body> {
     let waits = request.headers().contains_key(EXPECT);
+    let own_task = request.version() < Version::HTTP_2;
     request.map(|body| match body.is_end_stream() {
         true => Body::empty(),
-        false => Body::new(Lingering { body: Some(body), waits }),
+        false => Body::new(Lingering { body: Some(body), waits, own_task }),
     })
 }
 
@@ -42,6 +43,9 @@ struct Lingering {
     /// The client sends nothing before we say `100 Continue`, which the first read does: a refused body then
     /// never comes.
     waits: bool,
+    /// HTTP/1: the handler runs within the task of the connection, which polls it each time after it has
+    /// read. A piece that arrives need not wake that task: it is running.
+    own_task: bool,
 }
 
 impl http_body::Body for Lingering {
@@ -53,8 +57,10 @@ impl http_body::Body for Lingering {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.waits = false;
+        let own_task = self.own_task;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let mut unawaited = Context::from_waker(Waker::noop());
+        let frame = ready!(Pin::new(body).poll_frame(if own_task { &mut unawaited } else { cx }));
         if !matches!(frame, Some(Ok(_))) {
             self.body = None;
         }
