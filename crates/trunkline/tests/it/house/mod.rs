@@ -2,6 +2,7 @@
 
 mod arrows;
 mod promises;
+mod schema;
 mod sizes;
 
 use std::fs;

@@ -1,5 +1,8 @@
 //! HTTPS, by PEM files and by PKCS#12.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey, PrivateKeyChain,
 };
@@ -7,6 +10,7 @@ use reqwest::Version;
 use serde_json::json;
 
 use super::{Process, Program};
+use crate::app::PATIENCE;
 
 /// A certificate for this machine, in every form.
 struct Identity {
@@ -194,4 +198,49 @@ async fn a_client_that_speaks_no_tls_disturbs_nobody() {
     assert_eq!(identity.chat(&process.url(), key(&process)).await.0, 200);
     // Our end of the HTTP/2 connection has its part in closing it: it must be able to run.
     assert_eq!(tokio::task::spawn_blocking(move || process.stop()).await.unwrap(), Some(0));
+}
+
+/// Passes bytes between a port of its own and another; counts the connections made to it.
+async fn counting_proxy(to: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+            });
+        }
+    });
+    (port, count)
+}
+
+/// A second Trunkline is the provider here: it offers HTTP/2 by ALPN, as the large providers do.
+#[tokio::test]
+async fn a_provider_over_tls_is_asked_by_http_2_on_one_connection() {
+    let identity = Identity::new();
+    let files = [("cert.pem", identity.cert_pem.as_bytes()), ("key.pem", identity.key_pem.as_bytes())];
+    let provider = with_files(PEM, &files).start();
+    let (port, connections) =
+        counting_proxy(provider.url().rsplit(':').next().unwrap().parse().unwrap()).await;
+    let yaml = format!(
+        "server: {{threads: 1}}\n\
+         providers: {{far: {{kind: openai-compatible, base_url: 'https://localhost:{port}/v1', api_key: {}}}}}\n\
+         resilience: {{retries: 0}}\n",
+        key(&provider)
+    );
+    let trusting = Program::serve(&yaml).env("SSL_CERT_FILE", provider.dir().join("cert.pem")).start();
+    assert_eq!(trusting.chat("far/demo/chat").await.status, 200);
+    let many = futures_util::future::join_all((0..20).map(|_| trusting.chat("far/demo/chat"))).await;
+    assert!(many.iter().all(|answer| answer.status == 200));
+    let mut stream = trusting.stream("far/demo/chat").await;
+    assert_eq!(stream.collect(PATIENCE).await.last().map(String::as_str), Some("data: [DONE]"));
+    assert_eq!(connections.load(Ordering::Relaxed), 1, "twenty-two calls on one connection");
+
+    let wary = Program::serve(&yaml).start();
+    let refused = wary.chat("far/demo/chat").await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (502, &json!("upstream_failed")));
 }
