@@ -194,8 +194,7 @@ impl Gateway {
             Ok(route) => route,
             Err(error) => return Err(refuse(meter, error)),
         };
-        let deadline = arrived + route.resilience.request_timeout.0;
-        let mut tour = Tour { gateway: self, operation, envelope, deadline, meter, last: None };
+        let mut tour = Tour { gateway: self, operation, envelope, arrived, meter, last: None };
         let mut done = tour.visit(&route).await;
         if let (None, Some(larger)) = (&done, tour.larger(&route))
             && let Ok(route) = snapshot.route(larger, &self.shared.metrics)
@@ -232,7 +231,7 @@ struct Tour<'a> {
     gateway: &'a Gateway,
     operation: Operation,
     envelope: Envelope,
-    deadline: Instant,
+    arrived: Instant,
     meter: Meter,
     last: Option<Last>,
 }
@@ -272,10 +271,10 @@ impl Tour<'_> {
         let (mut asked, mut open) = (false, None::<Duration>);
         for (i, target) in order.iter().enumerate() {
             let others = i + 1 < order.len();
-            if Instant::now() >= self.deadline {
+            if Instant::now() >= self.deadline(target) {
                 // Nobody is asked who has no time to answer, nor blamed for it.
                 self.last.get_or_insert(Last::NoTime);
-                return None;
+                continue;
             }
             let Some(slot) = target.provider.slot() else { continue };
             match target.health.admit(&target.resilience.breaker, Instant::now()) {
@@ -290,7 +289,7 @@ impl Tour<'_> {
                 }
             }
         }
-        if !asked {
+        if !asked && self.last.is_none() {
             self.last = Some(open.map_or(Last::AllBusy, Last::AllOpen));
         }
         None
@@ -336,6 +335,11 @@ impl Tour<'_> {
         }
     }
 
+    /// When an answer of this target would come too late.
+    fn deadline(&self, target: &Target) -> Instant {
+        self.arrived + target.resilience.request_timeout.0
+    }
+
     async fn attempt(&mut self, target: &Arc<Target>, others: bool) -> Result<Success, Failure> {
         let began = Instant::now();
         let record = self.meter.record();
@@ -351,7 +355,7 @@ impl Tour<'_> {
             request_id: record.request_id.clone(),
             connect_timeout: target.resilience.connect_timeout.0,
         };
-        let left = self.deadline.saturating_duration_since(began);
+        let left = self.deadline(target).saturating_duration_since(began);
         // Without streaming there is no first token to wait for: the bound on it then only decides when to
         // turn to another target, where there is one.
         let limit = if self.envelope.stream || others {
@@ -408,7 +412,7 @@ impl Tour<'_> {
         let backoff = doubled.min(settings.max_backoff.0).mul_f64(jitter());
         let wait = asked.map_or(backoff, |asked| asked.max(backoff.min(Duration::from_millis(10))));
         // A wait that is longer than we may, or than there is time, is the client's to make.
-        if wait > settings.max_backoff.0 || now + wait >= self.deadline {
+        if wait > settings.max_backoff.0 || now + wait >= self.deadline(target) {
             Next::Leave
         } else {
             Next::Wait(wait)

@@ -200,13 +200,14 @@ impl Uncounted {
 }
 
 impl Record {
-    fn uncounted(&mut self) -> Option<Uncounted> {
+    /// Copies, so that a client that leaves during one count is counted by the next.
+    fn uncounted(&self) -> Option<Uncounted> {
         let target = self.target.as_ref().filter(|_| self.usage.is_none() && self.answering)?;
         Some(Uncounted {
             model: Arc::clone(&target.model),
             operation: self.operation,
-            body: std::mem::take(&mut self.body),
-            text: std::mem::take(&mut self.text),
+            body: self.body.clone(),
+            text: self.text.clone(),
         })
     }
 

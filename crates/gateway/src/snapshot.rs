@@ -52,7 +52,6 @@ pub(crate) struct Target {
 pub(crate) struct Route {
     pub(crate) targets: Vec<Arc<Target>>,
     pub(crate) context_fallback: Option<String>,
-    pub(crate) resilience: ResilienceSettings,
 }
 
 /// A place among a provider's `max_concurrent_requests`, given back when dropped.
@@ -159,7 +158,7 @@ impl Snapshot {
                 )));
             }
             let context_fallback = model.context_fallback.clone();
-            aliases.insert(alias.clone(), Arc::new(Route { targets, context_fallback, resilience }));
+            aliases.insert(alias.clone(), Arc::new(Route { targets, context_fallback }));
         }
         Ok(Snapshot { providers, aliases, resilience: settings.resilience.clone() })
     }
@@ -175,12 +174,8 @@ impl Snapshot {
         {
             let resilience = self.resilience.clone();
             let health = &provider.undeclared;
-            let target = Target::new(model, provider, name, resilience.clone(), health, metrics);
-            return Ok(Arc::new(Route {
-                targets: vec![Arc::new(target)],
-                context_fallback: None,
-                resilience,
-            }));
+            let target = Target::new(model, provider, name, resilience, health, metrics);
+            return Ok(Arc::new(Route { targets: vec![Arc::new(target)], context_fallback: None }));
         }
         let names: Vec<String> = self.providers.keys().map(|name| format!("`{name}`")).collect();
         Err(Error::UnknownModel { model: model.to_owned(), providers: names.join(", ") })

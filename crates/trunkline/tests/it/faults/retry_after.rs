@@ -182,6 +182,15 @@ async fn who_asks_to_be_left_alone_comes_last_for_that_long() {
 }
 
 #[tokio::test]
+async fn who_limits_us_is_asked_once_for_each_call() {
+    let (a, b) = (upstream(limited("retry-after", "100")), upstream(Behaviour::error(404, None)));
+    let app = TestApp::start(&alias(&[a.base_url(), b.base_url()], "{}")).await;
+    assert_eq!(app.post(CHAT, "limited-once", WHOLE).await.status, 404);
+    // Moved to the end of the line by its own answer, it is not met there again.
+    assert_eq!((a.requests().len(), b.requests().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn it_comes_first_again_when_that_time_is_over() {
     let (a, b) = (upstream(Behaviour::ok()), upstream(Behaviour::ok()));
     a.script([limited("retry-after-ms", "200")]);
@@ -195,4 +204,22 @@ async fn it_comes_first_again_when_that_time_is_over() {
     }
     // It is kept in whole milliseconds, rounded down at both ends.
     assert!(gap(&a) >= Duration::from_millis(198), "{:?}", gap(&a));
+}
+
+#[tokio::test]
+async fn a_target_may_have_another_request_timeout() {
+    let (a, b) = (
+        upstream(Behaviour::no_response()),
+        upstream(Behaviour::delay(Duration::from_millis(600), Behaviour::ok())),
+    );
+    let yaml = format!(
+        "providers:\n  a: {{kind: openai-compatible, base_url: \"{}\"}}\n  b: {{kind: openai-compatible, base_url: \"{}\"}}\n\
+         models:\n  m: {{targets: [{{provider: a, model: up-a}}, {{provider: b, model: up-b, resilience: {{request_timeout: 20s}}}}]}}\n\
+         resilience: {{request_timeout: 300ms}}\n",
+        a.base_url(),
+        b.base_url()
+    );
+    let app = TestApp::start(&yaml).await;
+    let answer = app.post(CHAT, "own-request-timeout", WHOLE).await;
+    assert_eq!((answer.status, answer.header("x-trunkline-target")), (200, Some("b/up-b")));
 }
