@@ -265,8 +265,9 @@ impl Tour<'_> {
         let now = Instant::now();
         let mut order: Vec<&Arc<Target>> = route.targets.iter().collect();
         if order.len() > 1 {
-            // Who asked to be left alone comes last, and is asked all the same when nobody else answers.
-            order.sort_by_key(|target| target.health.is_cooling(now));
+            // Who asked to be left alone comes last, and is asked all the same when nobody else answers. Looked
+            // at once each: another thread may change it while we sort.
+            order.sort_by_cached_key(|target| target.health.is_cooling(now));
         }
         let (mut asked, mut open) = (false, None::<Duration>);
         for (i, target) in order.iter().enumerate() {
