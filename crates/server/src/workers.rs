@@ -119,22 +119,25 @@ async fn run(
     mut phase: watch::Receiver<Phase>,
 ) {
     let post = Arc::new(post);
+    let watched = phase.clone();
+    let begin = |handoff| {
+        let open = Open::new(Arc::clone(&connections), &post);
+        tokio::spawn(connection(Arc::clone(&post), handoff, watched.clone(), open));
+    };
     loop {
         let handoff = tokio::select! {
             handoff = inbox.recv() => handoff,
             _ = reached(&mut phase, Phase::Closing) => None,
         };
         let Some(handoff) = handoff else { break };
-        let open = Open::new(Arc::clone(&connections), &post);
-        tokio::spawn(connection(Arc::clone(&post), handoff, phase.clone(), open));
+        begin(handoff);
     }
     let mut poll = tokio::time::interval(Duration::from_millis(10));
     loop {
         // Connections that were accepted and not begun yet are served like the rest; the last of them may be
         // handed over a moment after we heard of the end.
         while let Ok(handoff) = inbox.try_recv() {
-            let open = Open::new(Arc::clone(&connections), &post);
-            tokio::spawn(connection(Arc::clone(&post), handoff, phase.clone(), open));
+            begin(handoff);
         }
         if connections.load(Ordering::Acquire) == 0 || *phase.borrow() >= Phase::Over {
             break;

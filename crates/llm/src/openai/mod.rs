@@ -12,15 +12,15 @@ mod chunk;
 mod error;
 mod request;
 
-pub use answer::{Answer, read_answer};
-pub use chunk::{Chunk, DONE, DONE_EVENT, read_chunk};
-pub use error::{ErrorBody, ProviderError, error_body, error_event, read_error};
-pub use request::{Envelope, Refusal, read_request};
-
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
+
+pub use answer::{Answer, read_answer};
+pub use chunk::{Chunk, DONE, DONE_EVENT, read_chunk};
+pub use error::{ErrorBody, ProviderError, error_body, error_event, read_error};
+pub use request::{Envelope, Refusal, read_request};
 
 /// A text, borrowed from the body unless it is written with escapes. (`Cow` itself is always deserialized
 /// owned, except as a direct field.)
