@@ -1,5 +1,22 @@
-//! Who may do what: for now the admin key and the default virtual key, stored hashed.
+//! Who may do what, and how much: keys, roles and tokens, prices and money, limits, IP rules, audit.
 
-mod keyring;
+mod access;
+mod caller;
+mod directory;
+mod door;
+pub mod identity;
+pub mod ip;
+mod journal;
+mod ledger;
+pub mod limits;
+mod models;
+pub mod prices;
+pub mod sealing;
 
-pub use keyring::{FirstRun, Keyring, KeyringError};
+pub use access::{Access, AccessError, FirstRun, Parts, SPEND, kept_of, new_key};
+pub use caller::Caller;
+pub use directory::BadKey;
+pub use door::{Door, Turned};
+pub use ledger::{Account, Charge, Desk, Unpaid};
+pub use models::ModelPatterns;
+pub use store::{UsageRecord, now_ms};

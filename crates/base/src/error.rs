@@ -12,6 +12,12 @@ pub enum Kind {
     Forbidden,
     /// The named thing does not exist.
     NotFound,
+    /// It cannot be as things stand: the name is taken, or it is fixed by the settings file.
+    Conflict,
+    /// Somebody else changed it since the caller read it.
+    Changed,
+    /// The budget does not cover it.
+    Unpaid,
     /// The request is larger than a limit.
     TooLarge,
     /// The media type or encoding is not one we read.
@@ -36,6 +42,9 @@ impl Kind {
             Kind::Unauthenticated => "unauthenticated",
             Kind::Forbidden => "forbidden",
             Kind::NotFound => "not_found",
+            Kind::Conflict => "conflict",
+            Kind::Changed => "changed",
+            Kind::Unpaid => "unpaid",
             Kind::TooLarge => "too_large",
             Kind::UnsupportedMedia => "unsupported_media",
             Kind::RateLimited => "rate_limited",

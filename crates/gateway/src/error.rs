@@ -11,6 +11,21 @@ pub enum Error {
     /// The request is wrong.
     #[error("{0}")]
     Refused(#[from] llm::openai::Refusal),
+    /// The caller's role does not let it call models.
+    #[error("This key may not call models: use a virtual key that belongs to a group.")]
+    NotPermitted,
+    /// The key is for other models.
+    #[error("This key may not call the model `{model}`; see /v1/models for those it may.")]
+    ModelNotAllowed {
+        /// What was asked for.
+        model: String,
+    },
+    /// The budget.
+    #[error(transparent)]
+    Unpaid(#[from] access::Unpaid),
+    /// Too many requests or tokens.
+    #[error("{0}")]
+    Limited(access::limits::Refusal),
     /// Nobody knows the model.
     #[error(
         "The model `{model}` does not exist: use a name from /v1/models, or `provider/model` with one of the providers {providers}."
@@ -75,8 +90,14 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Refused(_) => Kind::Invalid,
+            Error::NotPermitted | Error::ModelNotAllowed { .. } => Kind::Forbidden,
+            Error::Unpaid(access::Unpaid::Insufficient { .. }) => Kind::Unpaid,
+            Error::Limited(refusal) => refusal.kind(),
             Error::UnknownModel { .. } => Kind::NotFound,
-            Error::Overloaded | Error::AllOpen { .. } | Error::AllBusy { .. } => Kind::Unavailable,
+            Error::Unpaid(access::Unpaid::Unavailable)
+            | Error::Overloaded
+            | Error::AllOpen { .. }
+            | Error::AllBusy { .. } => Kind::Unavailable,
             Error::RateLimited { .. } => Kind::RateLimited,
             Error::Credential { .. } | Error::Failed { .. } => Kind::BadGateway,
             Error::TooSlow { .. } => Kind::Timeout,
@@ -87,6 +108,11 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Refused(_) => "invalid_request",
+            Error::NotPermitted => "permission_denied",
+            Error::ModelNotAllowed { .. } => "model_not_allowed",
+            Error::Unpaid(access::Unpaid::Insufficient { .. }) => "insufficient_quota",
+            Error::Unpaid(access::Unpaid::Unavailable) => "budget_unavailable",
+            Error::Limited(refusal) => refusal.code(),
             Error::UnknownModel { .. } => "model_not_found",
             Error::Overloaded => "overloaded",
             Error::AllOpen { .. } => "all_targets_unavailable",
@@ -102,15 +128,26 @@ impl Error {
     pub fn param(&self) -> Option<&'static str> {
         match self {
             Error::Refused(refusal) => refusal.param,
-            Error::UnknownModel { .. } => Some("model"),
+            Error::UnknownModel { .. } | Error::ModelNotAllowed { .. } => Some("model"),
             _ => None,
+        }
+    }
+
+    /// How the limits stand that refused it, as headers.
+    pub fn limit_headers(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Error::Limited(refusal) => refusal.quota.headers(),
+            _ => Vec::new(),
         }
     }
 
     /// How long the caller should wait, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Error::Overloaded | Error::AllBusy { .. } => Some(Duration::from_secs(1)),
+            Error::Unpaid(access::Unpaid::Unavailable) | Error::Overloaded | Error::AllBusy { .. } => {
+                Some(Duration::from_secs(1))
+            }
+            Error::Limited(refusal) => refusal.retry_after,
             Error::AllOpen { retry_after, .. } | Error::RateLimited { retry_after, .. } => Some(*retry_after),
             _ => None,
         }

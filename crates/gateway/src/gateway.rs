@@ -4,16 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use access::limits::Subjects;
+use access::prices::Bound;
+use access::{Access, Caller, Desk};
 use arc_swap::ArcSwap;
-use base::{Kind, Outcome, Principal, RequestId, TraceContext};
+use base::{Kind, Money, Outcome, RequestId, TraceContext};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use llm::openai::{Envelope, read_request};
 use llm::{Client, Operation, Outbound};
+use memchr::memmem;
 use telemetry::{Metrics, Tracer};
 
 use crate::attempt::{Success, attempt};
 use crate::breaker::{BreakerState, Pass};
+use crate::control::Control;
 use crate::error::Error;
 use crate::failure::{ErrorAnswer, Failure, Verdict};
 use crate::meter::{Meter, Running};
@@ -26,15 +31,17 @@ use crate::spans;
 pub struct Gateway {
     shared: Arc<Shared>,
     client: Client,
+    desk: Desk,
 }
 
 /// What all workers share.
 pub(crate) struct Shared {
-    snapshot: ArcSwap<Snapshot>,
+    access: Arc<Access>,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) tracer: Tracer,
     in_flight: AtomicU32,
-    max_in_flight: AtomicU32,
+    pub(crate) max_in_flight: AtomicU32,
 }
 
 /// A model call as it came in, before its body.
@@ -97,31 +104,35 @@ impl Drop for Place {
 
 impl Gateway {
     /// Makes the settings ready. The error names the setting that is wrong.
-    pub fn new(settings: &GatewaySettings, metrics: &Metrics, tracer: Tracer) -> Result<Self, String> {
+    pub fn new(
+        settings: &GatewaySettings,
+        access: &Arc<Access>,
+        metrics: &Metrics,
+        tracer: Tracer,
+    ) -> Result<Self, String> {
         let metrics = GatewayMetrics::new(metrics).map_err(|e| e.to_string())?;
         let snapshot = Snapshot::build(settings, None, &metrics)?;
         let shared = Shared {
+            access: Arc::clone(access),
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
             tracer,
             in_flight: AtomicU32::new(0),
             max_in_flight: AtomicU32::new(settings.max_concurrent_requests),
         };
-        Ok(Gateway { shared: Arc::new(shared), client: Client::default() })
+        let desk = access.desk().map_err(|e| e.to_string())?;
+        Ok(Gateway { shared: Arc::new(shared), client: Client::default(), desk })
     }
 
-    /// The same gateway for another worker: with connections of its own.
-    pub fn for_worker(&self) -> Self {
-        Gateway { shared: Arc::clone(&self.shared), client: Client::default() }
+    /// The same gateway for another worker: with connections and a usage journal of its own.
+    pub fn for_worker(&self) -> std::io::Result<Self> {
+        let desk = self.shared.access.desk()?;
+        Ok(Gateway { shared: Arc::clone(&self.shared), client: Client::default(), desk })
     }
 
-    /// Puts new settings in force, for calls that begin from now on. On error the old ones stay.
-    pub fn reload(&self, settings: &GatewaySettings) -> Result<(), String> {
-        let old = self.shared.snapshot.load_full();
-        let new = Snapshot::build(settings, Some(&old), &self.shared.metrics)?;
-        self.shared.snapshot.store(Arc::new(new));
-        self.shared.max_in_flight.store(settings.max_concurrent_requests, Ordering::Relaxed);
-        Ok(())
+    /// What changes its settings, from anywhere.
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.shared))
     }
 
     /// The models a client can name without knowing more, each with its owner.
@@ -164,8 +175,12 @@ impl Gateway {
 
     /// Opens a call's account and takes its place among the replica's calls: before its body is read, so that
     /// bodies are bounded in number as well as in size.
-    pub fn begin(&self, principal: &Principal, call: Call) -> Result<Meter, CallError> {
-        let mut meter = Meter::new(Arc::clone(&self.shared), principal, call);
+    #[expect(clippy::result_large_err, reason = "both ways out hold the call's account, which is the size")]
+    pub fn begin(&self, caller: &Arc<Caller>, call: Call) -> Result<Meter, CallError> {
+        let mut meter = Meter::new(Arc::clone(&self.shared), Arc::clone(caller), call);
+        if !caller.may(Caller::CALL_MODELS) {
+            return Err(refuse(meter, Error::NotPermitted));
+        }
         match self.place() {
             Some(place) => meter.hold(place),
             None => {
@@ -189,25 +204,96 @@ impl Gateway {
         record.model.clone_from(&envelope.model);
         record.stream = envelope.stream;
         record.body = body;
+        // Before the model is looked for: who may not call it learns nothing about it.
+        if !record.caller.may_call(&envelope.model) {
+            return Err(refuse(meter, Error::ModelNotAllowed { model: envelope.model }));
+        }
         let snapshot = self.shared.snapshot.load_full();
         let route = match snapshot.route(&envelope.model, &self.shared.metrics) {
             Ok(route) => route,
             Err(error) => return Err(refuse(meter, error)),
         };
+        let larger = route.context_fallback.as_deref();
+        let larger = larger.and_then(|larger| snapshot.route(larger, &self.shared.metrics).ok());
+        if let Err(error) = self.admit(&mut meter).await {
+            return Err(refuse(meter, error));
+        }
+        if let Err(error) = self.pay(&mut meter, &envelope, &route, larger.as_deref()).await {
+            meter.cancel_permit();
+            return Err(refuse(meter, error));
+        }
         let mut tour = Tour { gateway: self, operation, envelope, arrived, meter, last: None };
         let mut done = tour.visit(&route).await;
-        if let (None, Some(larger)) = (&done, tour.larger(&route))
-            && let Ok(route) = snapshot.route(larger, &self.shared.metrics)
+        if done.is_none()
+            && tour.overflowed()
+            && let Some(larger) = larger
         {
             let refusal = tour.last.take();
-            done = tour.visit(&route).await;
+            done = tour.visit(&larger).await;
             // Should the larger model fail as well, the caller needs to know why it was needed.
             tour.last = refusal;
         }
         match done {
-            Some(arrival) => Ok(tour.reply(arrival)),
+            Some(arrival) => Ok(tour.reply(arrival).await),
             None => tour.give_up(),
         }
+    }
+
+    /// Counts the request and what its tokens are thought to be, within the limits of whoever asks.
+    async fn admit(&self, meter: &mut Meter) -> Result<(), Error> {
+        let record = meter.record();
+        let caller = Arc::clone(&record.caller);
+        let subjects = Subjects {
+            key: caller.key_id,
+            key_limits: caller.limits.as_ref(),
+            user: caller.user.as_deref(),
+            group: caller.account.as_ref().map(|account| account.group_id),
+            group_limits: caller.group_limits.as_ref(),
+            ip: None,
+            global: true,
+            admin: false,
+        };
+        let estimate = record.body.len() as u64 / BYTES_OF_A_TOKEN;
+        let limiter = self.shared.access.door().limiter();
+        let permit = limiter.admit(&subjects, estimate).await.map_err(Error::Limited)?;
+        meter.hold_permit(permit);
+        Ok(())
+    }
+
+    /// Sets aside what the call can cost at the dearest of the targets it may come to.
+    async fn pay(
+        &self,
+        meter: &mut Meter,
+        envelope: &Envelope,
+        route: &Route,
+        larger: Option<&Route>,
+    ) -> Result<(), Error> {
+        let record = meter.record();
+        let (prompts, max_output) = match record.operation {
+            Operation::Chat => (Some(1), envelope.max_output),
+            Operation::Embeddings => (None, Some(0)),
+        };
+        let images = memmem::find_iter(&record.body, b"\"image_url\"").count() as u64;
+        let bound = Bound {
+            body_bytes: record.body.len() as u64,
+            extra_input: images * TOKENS_OF_AN_IMAGE,
+            prompts,
+            max_output,
+            choices: u64::from(envelope.choices),
+            ..Bound::default()
+        };
+        let targets = route.targets.iter().chain(larger.into_iter().flat_map(|larger| &larger.targets));
+        let mut most = Money::ZERO;
+        for target in targets {
+            match &target.price {
+                Some(price) => most = most.max(price.bound(&bound)),
+                None => target.alarm_unpriced(),
+            }
+        }
+        let opening = record.opening();
+        let charge = self.desk.begin(record.caller.account.as_ref(), most, opening).await?;
+        meter.pay_with(charge);
+        Ok(())
     }
 
     fn place(&self) -> Option<Place> {
@@ -219,7 +305,9 @@ impl Gateway {
 
 fn refuse(mut meter: Meter, error: Error) -> CallError {
     let outcome = match error.kind() {
-        Kind::Invalid | Kind::NotFound => Outcome::Refused,
+        Kind::Invalid | Kind::NotFound | Kind::Forbidden | Kind::Unpaid | Kind::RateLimited => {
+            Outcome::Refused
+        }
         _ => Outcome::Failed,
     };
     meter.failed(outcome, error.code(), None);
@@ -420,23 +508,29 @@ impl Tour<'_> {
         }
     }
 
-    /// The model that takes over when the request was too long for these.
-    fn larger<'r>(&self, route: &'r Route) -> Option<&'r str> {
-        let overflow = matches!(&self.last, Some(Last::Failed { failure, .. }) if failure.verdict() == Verdict::Overflow);
-        route.context_fallback.as_deref().filter(|_| overflow)
+    /// The request was too long for the target asked last.
+    fn overflowed(&self) -> bool {
+        matches!(&self.last, Some(Last::Failed { failure, .. }) if failure.verdict() == Verdict::Overflow)
     }
 
-    fn reply(mut self, arrival: Arrival) -> Reply {
+    async fn reply(mut self, arrival: Arrival) -> Reply {
         let Arrival { success, target, mut pass, slot } = arrival;
         match success {
             Success::Whole { body, answer } => {
                 pass.succeeded();
                 let record = self.meter.record();
                 record.outcome = Outcome::Ok;
+                record.status = StatusCode::OK.as_u16();
                 record.usage = answer.usage;
                 record.response_model = answer.model;
                 record.finish_reason = answer.finish_reason;
                 record.text = answer.text;
+                if let Some(uncounted) = self.meter.uncounted() {
+                    // What it cost is written down before the answer leaves.
+                    let usage = tokio::task::spawn_blocking(move || uncounted.count()).await;
+                    self.meter.record().usage = Some(usage.unwrap_or_default());
+                }
+                self.meter.settle();
                 Reply::Whole { status: StatusCode::OK, content_type: JSON, body, meter: self.meter }
             }
             Success::Stream(reader) => {
@@ -451,6 +545,7 @@ impl Tour<'_> {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "both ways out hold the call's account, which is the size")]
     fn give_up(mut self) -> Result<Reply, CallError> {
         let model = self.envelope.model.clone();
         let (target, failure) = match self.last {
@@ -485,6 +580,10 @@ impl Tour<'_> {
     }
 }
 
+/// Of English text and JSON, on average.
+const BYTES_OF_A_TOKEN: u64 = 4;
+/// The most that a picture named by its URL adds to a prompt, at the providers we know.
+const TOKENS_OF_AN_IMAGE: u64 = 3_000;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The longest that one `Retry-After` keeps a target at the end of the line.
 const MAX_COOLING: Duration = Duration::from_secs(600);

@@ -7,6 +7,7 @@
 
 mod attempt;
 mod breaker;
+mod control;
 mod error;
 mod failure;
 mod gateway;
@@ -19,6 +20,7 @@ mod snapshot;
 mod spans;
 
 pub use breaker::BreakerState;
+pub use control::{Control, Probe, check_provider, probe};
 pub use error::Error;
 pub use gateway::{Call, CallError, Gateway, Reply, TargetState};
 pub use meter::{Facts, Meter};

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{Outcome, Principal, RequestId, TraceContext, Usage};
+use access::limits::Permit;
+use access::prices::Units;
+use access::{Caller, Charge, UsageRecord};
+use base::{Money, Outcome, RequestId, TraceContext, Usage};
 use bytes::Bytes;
 use llm::{Operation, tokens};
 
@@ -19,6 +22,10 @@ use crate::spans;
 pub struct Meter {
     shared: Arc<Shared>,
     record: Option<Box<Record>>,
+    /// What was set aside for it, until it is settled.
+    charge: Option<Charge>,
+    /// The leave that limits gave, held for as long as the call lasts.
+    permit: Option<Permit>,
     place: Option<Place>,
 }
 
@@ -26,7 +33,7 @@ pub struct Meter {
 pub(crate) struct Record {
     pub(crate) request_id: RequestId,
     pub(crate) trace: TraceContext,
-    principal: Principal,
+    pub(crate) caller: Arc<Caller>,
     pub(crate) operation: Operation,
     /// The model asked for; empty until the body was read.
     pub(crate) model: String,
@@ -51,6 +58,8 @@ pub(crate) struct Record {
     pub(crate) usage: Option<Usage>,
     /// A provider was answering, so that something was spent even if it did not say how much.
     pub(crate) answering: bool,
+    /// What it cost, once that is settled; none while it is not, and where no price is known.
+    pub(crate) cost: Option<Money>,
     /// What is counted when the provider sent no usage: the request, and what was written.
     pub(crate) body: Bytes,
     pub(crate) text: String,
@@ -72,15 +81,23 @@ pub struct Facts {
     pub attempts: u32,
     /// Our own time until now: everything but waiting for providers.
     pub overhead: Duration,
+    /// What the call cost, if that is known by now.
+    pub cost: Option<Money>,
+    /// A target answered whose price nobody knows.
+    pub unpriced: bool,
+    /// What is left of the budget, as far as this replica knows.
+    pub left: Option<Money>,
+    /// How the limits stand, as headers.
+    pub limits: Vec<(&'static str, String)>,
 }
 
 impl Meter {
-    pub(crate) fn new(shared: Arc<Shared>, principal: &Principal, call: Call) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, caller: Arc<Caller>, call: Call) -> Self {
         let Call { operation, request_id, trace, arrived } = call;
         let record = Record {
             request_id,
             trace,
-            principal: principal.clone(),
+            caller,
             operation,
             model: String::new(),
             stream: false,
@@ -99,11 +116,12 @@ impl Meter {
             finish_reason: None,
             usage: None,
             answering: false,
+            cost: None,
             body: Bytes::new(),
             text: String::new(),
         };
         shared.metrics.in_flight.inc();
-        Meter { shared, record: Some(Box::new(record)), place: None }
+        Meter { shared, record: Some(Box::new(record)), charge: None, permit: None, place: None }
     }
 
     /// The record, which is there until the meter is dropped.
@@ -120,11 +138,41 @@ impl Meter {
         let elapsed = record.arrived.elapsed();
         record.head = Some(elapsed);
         let overhead = elapsed.saturating_sub(record.waited);
+        let limits = self.permit.as_ref().map(|permit| permit.quota().headers()).unwrap_or_default();
+        let record = self.record();
         shared.metrics.overhead.observe(overhead.as_secs_f64());
         Facts {
             target: record.target.as_ref().map(|t| Arc::clone(&t.id)),
             attempts: record.attempts,
             overhead,
+            cost: record.cost,
+            unpriced: record.target.as_ref().is_some_and(|target| target.price.is_none()),
+            left: record.caller.account.as_ref().and_then(|account| account.left()),
+            limits,
+        }
+    }
+
+    /// The limits let it pass.
+    pub(crate) fn hold_permit(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// It comes to nothing for another reason, so that the limits do not count it.
+    pub(crate) fn cancel_permit(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.cancel();
+        }
+    }
+
+    /// The call is paid for with this.
+    pub(crate) fn pay_with(&mut self, charge: Charge) {
+        self.charge = Some(charge);
+    }
+
+    /// Writes down what the call came to, as far as it has come: before the last of its answer leaves.
+    pub(crate) fn settle(&mut self) {
+        if let (Some(charge), Some(record)) = (self.charge.take(), &mut self.record) {
+            record.settle(charge, self.permit.as_mut());
         }
     }
 
@@ -162,12 +210,13 @@ impl Drop for Meter {
         let Some(mut record) = self.record.take() else { return };
         self.shared.metrics.in_flight.dec();
         let shared = Arc::clone(&self.shared);
+        let (charge, permit) = (self.charge.take(), self.permit.take());
         match record.uncounted() {
-            None => record.close(&shared),
+            None => record.close(&shared, charge, permit),
             Some(uncounted) => {
                 let count = move || {
                     record.usage = Some(uncounted.count());
-                    record.close(&shared);
+                    record.close(&shared, charge, permit);
                 };
                 // Counting tokens may take milliseconds, which the worker's other requests do not have.
                 match tokio::runtime::Handle::try_current() {
@@ -211,7 +260,62 @@ impl Record {
         })
     }
 
-    fn close(self, shared: &Shared) {
+    /// What is known of the call before it is sent.
+    pub(crate) fn opening(&self) -> UsageRecord {
+        UsageRecord {
+            at: access::now_ms(),
+            request_id: self.request_id.as_str().to_owned(),
+            key_id: self.caller.key_id,
+            group_id: self.caller.account.as_ref().map(|account| account.group_id),
+            user: self.caller.user.as_deref().map(str::to_owned),
+            operation: self.operation.as_str().to_owned(),
+            model: self.model.clone(),
+            stream: self.stream,
+            tags: self.caller.tags.clone(),
+            ..UsageRecord::default()
+        }
+    }
+
+    /// Once: a charge is there until this has been done with it.
+    fn settle(&mut self, charge: Charge, permit: Option<&mut Permit>) {
+        // A call that used nothing keeps what it was thought to use.
+        if let (Some(permit), Some(usage)) = (permit, self.usage) {
+            permit.correct(usage.input.saturating_add(usage.output));
+        }
+        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        let usage = self.usage.unwrap_or_default();
+        let target = self.target.as_deref();
+        // Nothing is charged for a call that nobody answered.
+        let answered = self.usage.is_some() || self.answering;
+        let cost = match target.and_then(|target| target.price.as_ref()) {
+            Some(price) if answered => Some(price.cost(&Units::from(&usage))),
+            Some(_) => Some(Money::ZERO),
+            None => (!answered).then_some(Money::ZERO),
+        };
+        self.cost = cost;
+        charge.settle(|record| {
+            record.at = access::now_ms();
+            record.provider = target.map(|target| target.provider.name.to_string()).unwrap_or_default();
+            record.provider_model = target.map(|target| target.model.to_string()).unwrap_or_default();
+            record.status = self.status;
+            record.outcome = self.outcome.as_str().to_owned();
+            record.attempts = self.attempts;
+            record.duration_us = micros(self.arrived.elapsed());
+            record.first_token_us = self.first_token.map(micros);
+            record.input = usage.input;
+            record.cached_input = usage.cached_input;
+            record.output = usage.output;
+            record.reasoning = usage.reasoning;
+            record.estimated = usage.estimated;
+            record.priced = cost.is_some();
+            record.cost = cost.unwrap_or_default().as_nanos();
+        });
+    }
+
+    fn close(mut self, shared: &Shared, charge: Option<Charge>, mut permit: Option<Permit>) {
+        if let Some(charge) = charge {
+            self.settle(charge, permit.as_mut());
+        }
         let duration = self.arrived.elapsed();
         self.count(shared, duration);
         self.log(duration);
@@ -243,7 +347,7 @@ impl Record {
             outcome = self.outcome.as_str(),
             model = self.model.as_str(),
             routed_to = self.target.as_ref().map(|t| &*t.id),
-            key = &*self.principal.key_id,
+            key = &*self.caller.label,
             stream = self.stream,
             attempts = self.attempts,
             duration_us = micros(duration),
@@ -254,6 +358,7 @@ impl Record {
             output_tokens = usage.output,
             reasoning_tokens = usage.reasoning,
             usage_estimated = usage.estimated,
+            cost_usd = self.cost.map(|cost| cost.to_string()),
             finish_reason = self.finish_reason.as_deref(),
             error_type = self.error,
             error = self.detail.as_deref(),

@@ -52,6 +52,7 @@ pub(crate) struct GatewayMetrics {
     first_token: BoundedHistogramVec,
     tokens: BoundedHistogramVec,
     tokens_total: BoundedCounterVec,
+    unpriced: BoundedCounterVec,
     breaker: BoundedGaugeVec,
 }
 
@@ -65,6 +66,7 @@ pub(crate) struct TargetMetrics {
     duration: BoundedHistogramVec,
     attempts: BoundedCounterVec,
     ok_attempts: Counter,
+    pub(crate) unpriced: Counter,
     provider: String,
     model: String,
 }
@@ -137,6 +139,11 @@ impl GatewayMetrics {
                 "Tokens used, by whether the provider counted them or we estimated.",
                 &["provider", "model", "type", "source"],
             )?,
+            unpriced: counter(
+                "trunkline_unpriced_calls_total",
+                "Model calls at a target whose price nobody knows.",
+                &["provider", "model"],
+            )?,
             breaker: metrics.gauge(
                 &Family::new("trunkline_breaker_state", "Breakers: 0 closed, 1 half-open, 2 open.")
                     .labels(&["target"]),
@@ -165,6 +172,7 @@ impl GatewayMetrics {
             duration: self.duration.clone(),
             attempts: self.attempts.clone(),
             ok_attempts: self.attempts.with(&[provider, model, "ok"]),
+            unpriced: self.unpriced.with(&[provider, model]),
             provider: provider.to_owned(),
             model: model.to_owned(),
         }

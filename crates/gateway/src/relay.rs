@@ -40,7 +40,7 @@ pub struct Relay {
 
 enum State {
     Reading,
-    /// The answer is whole, its usage is being counted here because the client wants it.
+    /// The answer is whole, its usage is being counted here: the provider did not say.
     Counting(JoinHandle<Usage>),
     /// Everything is sent; the provider's body is read to its end.
     Draining,
@@ -87,8 +87,10 @@ impl Relay {
                 State::Counting(counting) => {
                     let usage = ready!(Pin::new(counting).poll(cx)).unwrap_or_default();
                     self.meter.record().usage = Some(usage);
-                    let chunk = self.usage_chunk(&usage);
-                    self.reader.ready.push_back(chunk);
+                    if self.reader.wants_usage() {
+                        let chunk = self.usage_chunk(&usage);
+                        self.reader.ready.push_back(chunk);
+                    }
                     self.close();
                 }
                 State::Draining => {
@@ -124,16 +126,13 @@ impl Relay {
         }
     }
 
-    /// The provider did its part. Usage that the client asked for and the provider did not send is counted.
+    /// The provider did its part. Usage that it did not send is counted.
     fn finish_clean(&mut self) {
         if let Some(pass) = self.pass.take() {
             pass.succeeded();
         }
         self.note_seen();
-        if self.reader.wants_usage()
-            && self.meter.record().usage.is_none()
-            && let Some(uncounted) = self.meter.uncounted()
-        {
+        if let Some(uncounted) = self.meter.uncounted() {
             self.state = State::Counting(tokio::task::spawn_blocking(move || uncounted.count()));
             return;
         }
@@ -143,6 +142,7 @@ impl Relay {
     /// Sends the terminator and reads the provider's body to its end.
     fn close(&mut self) {
         self.meter.record().outcome = Outcome::Ok;
+        self.meter.settle();
         self.reader.ready.extend(self.reader.terminator.take());
         self.timer.as_mut().reset((Instant::now() + DRAIN).into());
         self.state = State::Draining;

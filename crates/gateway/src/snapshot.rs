@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use access::prices::{Price, PriceTable};
 use base::Secret;
 use bytes::Bytes;
 use llm::providers::{Endpoint, Local, OpenAi};
@@ -20,6 +21,7 @@ pub(crate) struct Snapshot {
     providers: BTreeMap<String, Arc<ProviderEntry>>,
     aliases: BTreeMap<String, Arc<Route>>,
     resilience: ResilienceSettings,
+    prices: Arc<PriceTable>,
 }
 
 /// A provider with what we count about it.
@@ -46,6 +48,10 @@ pub(crate) struct Target {
     pub(crate) resilience: ResilienceSettings,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: TargetMetrics,
+    /// What its calls cost; nobody knows for `None`.
+    pub(crate) price: Option<Arc<Price>>,
+    /// That nobody knows was said.
+    alarmed: AtomicBool,
 }
 
 /// The targets of a model, and what takes over when they are too small.
@@ -83,7 +89,7 @@ impl ProviderEntry {
 
 /// The credentials in a provider's settings. A header's value may be a plain word, as a version: short ones are
 /// no secrets, and would be found everywhere.
-fn secrets(settings: &ProviderSettings) -> Vec<Secret> {
+pub(crate) fn secrets(settings: &ProviderSettings) -> Vec<Secret> {
     const SHORTEST: usize = 8;
     let all = settings.api_key.iter().chain(settings.headers.values());
     all.filter(|secret| secret.expose().len() >= SHORTEST).cloned().collect()
@@ -96,7 +102,7 @@ impl Drop for Slot {
 }
 
 /// The settings that a snapshot is made from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct GatewaySettings {
     /// `providers:`.
     pub providers: Providers,
@@ -104,6 +110,8 @@ pub struct GatewaySettings {
     pub models: Models,
     /// `resilience:`.
     pub resilience: ResilienceSettings,
+    /// `prices:`, over the built-in ones.
+    pub prices: Arc<PriceTable>,
     /// `server.max_concurrent_requests`.
     pub max_concurrent_requests: u32,
 }
@@ -155,12 +163,14 @@ impl Snapshot {
                     resilience,
                     health,
                     metrics,
+                    &settings.prices,
                 )));
             }
             let context_fallback = model.context_fallback.clone();
             aliases.insert(alias.clone(), Arc::new(Route { targets, context_fallback }));
         }
-        Ok(Snapshot { providers, aliases, resilience: settings.resilience.clone() })
+        let (resilience, prices) = (settings.resilience.clone(), Arc::clone(&settings.prices));
+        Ok(Snapshot { providers, aliases, resilience, prices })
     }
 
     /// Where a model leads: an alias, or `provider/model` with no declaration.
@@ -174,7 +184,7 @@ impl Snapshot {
         {
             let resilience = self.resilience.clone();
             let health = &provider.undeclared;
-            let target = Target::new(model, provider, name, resilience, health, metrics);
+            let target = Target::new(model, provider, name, resilience, health, metrics, &self.prices);
             return Ok(Arc::new(Route { targets: vec![Arc::new(target)], context_fallback: None }));
         }
         let names: Vec<String> = self.providers.keys().map(|name| format!("`{name}`")).collect();
@@ -209,14 +219,28 @@ impl Target {
         resilience: ResilienceSettings,
         health: &Arc<Health>,
         metrics: &GatewayMetrics,
+        prices: &PriceTable,
     ) -> Self {
         Target {
+            price: prices.lookup(&provider.name, provider.kind.as_str(), model),
+            alarmed: AtomicBool::new(false),
             id: id.into(),
             model: model.into(),
             provider: Arc::clone(provider),
             resilience,
             health: Arc::clone(health),
             metrics: metrics.target(&provider.name, model),
+        }
+    }
+
+    /// Its price is not known: never zero in silence. Counted with each call, said once.
+    pub(crate) fn alarm_unpriced(&self) {
+        self.metrics.unpriced.inc();
+        if !self.alarmed.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target = &*self.id,
+                "no price is known for this target, its calls are not charged: add it to `prices` (docs/prices.md)"
+            );
         }
     }
 
@@ -230,7 +254,7 @@ impl Target {
     }
 }
 
-fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provider>, String> {
+pub(crate) fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provider>, String> {
     let default_url = match settings.kind {
         Kind::Demo => return Ok(Box::new(Local::demo())),
         Kind::OpenAi => Some(OpenAi::BASE_URL),

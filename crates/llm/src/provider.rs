@@ -183,6 +183,17 @@ pub trait Provider: Send + Sync {
     /// Sends one attempt and waits for the head of the answer. `client` is the calling worker's own.
     fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>>;
 
+    /// Asks for the list of its models, as a proof that it is there and takes our key. `None`: no call is needed
+    /// for that.
+    fn ask_models<'a>(
+        &'a self,
+        client: &'a Client,
+        connect_timeout: Duration,
+    ) -> Option<BoxFuture<'a, Result<Inbound, SendError>>> {
+        let _ = (client, connect_timeout);
+        None
+    }
+
     /// The host it is reached at (`server.address` in traces).
     fn address(&self) -> &str;
 

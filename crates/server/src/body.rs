@@ -98,16 +98,27 @@ async fn discard(mut body: Incoming) {
 
 /// Reads the JSON body of a request, after looking at what its headers say about it.
 pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, ApiError> {
+    check_encoding(headers)?;
     check_media(headers)?;
+    read(headers, body, limits.max_body, limits.body_timeout).await
+}
+
+/// Reads a body of at most `max` bytes within a time.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    max: usize,
+    within: Duration,
+) -> Result<Bytes, ApiError> {
     let too_large = || {
-        let text = format!("The request body is larger than {} bytes: send less at once.", limits.max_body);
+        let text = format!("The request body is larger than {max} bytes: send less at once.");
         ApiError::new(Kind::TooLarge, "request_too_large", text)
     };
     let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limits.max_body as u64) {
+    if declared.is_some_and(|length| length > max as u64) {
         return Err(too_large());
     }
-    match timeout(limits.body_timeout, collect(body, limits.max_body)).await {
+    match timeout(within, collect(body, max)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => Err(too_large()),
         Ok(Err(())) => Err(ApiError::new(
@@ -120,7 +131,7 @@ pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limits: &Limits) 
             "request_timeout",
             format!(
                 "The request body did not arrive within {}: send it faster, or less at once.",
-                base::Duration(limits.body_timeout)
+                base::Duration(within)
             ),
         )),
     }
@@ -148,20 +159,20 @@ async fn collect(mut body: Body, limit: usize) -> Result<Option<Bytes>, ()> {
     Ok(Some(first.unwrap_or_else(|| all.freeze())))
 }
 
-fn check_media(headers: &HeaderMap) -> Result<(), ApiError> {
-    let unsupported = |code, text: &str| Err(ApiError::new(Kind::UnsupportedMedia, code, text));
+/// Whether the body comes as it is.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return unsupported(
-            "unsupported_encoding",
-            "Compressed request bodies are not read: send it as it is.",
-        );
+        let text = "Compressed request bodies are not read: send it as it is.";
+        return Err(ApiError::new(Kind::UnsupportedMedia, "unsupported_encoding", text));
     }
+    Ok(())
+}
+
+fn check_media(headers: &HeaderMap) -> Result<(), ApiError> {
     // Without the header we take it for JSON, as OpenAI does.
     if headers.get(CONTENT_TYPE).is_some_and(|value| !is_json(value)) {
-        return unsupported(
-            "unsupported_media_type",
-            "Send the body as JSON, with `Content-Type: application/json`.",
-        );
+        let text = "Send the body as JSON, with `Content-Type: application/json`.";
+        return Err(ApiError::new(Kind::UnsupportedMedia, "unsupported_media_type", text));
     }
     Ok(())
 }

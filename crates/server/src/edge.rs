@@ -1,18 +1,23 @@
 //! What happens to every request before and after its handler: an id, a place in a trace, an identity, a
 //! look at the clock, one line in the log.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use access::ip::Surface;
+use access::limits::Permit;
+use access::{BadKey, Caller};
 use axum::Router;
-use axum::response::{IntoResponse as _, Response};
-use base::{Kind, Principal, RequestId, TraceContext};
+use axum::response::Response;
+use base::{Kind, RequestId, TraceContext};
 use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tower::ServiceExt as _;
 
+use crate::admin::{is_admin, refuse};
 use crate::body::lingering;
 use crate::error::ApiError;
 use crate::router::pattern;
@@ -21,9 +26,23 @@ use crate::state::{App, Shared};
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Where Conduit's own client puts the master key.
+const X_MASTER_KEY: HeaderName = HeaderName::from_static("x-master-key");
+
+const MISSING_KEY: &str = "missing_api_key";
 
 /// The paths that need no key. Everything else does.
-const OPEN: &[&str] = &["/health", "/health/live", "/health/ready", "/ready", "/version", "/metrics"];
+const OPEN: &[&str] = &[
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/health/database",
+    "/ready",
+    "/version",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+];
 
 /// What the edge knows of a request, for handlers.
 #[derive(Clone)]
@@ -32,7 +51,9 @@ pub(crate) struct Edge {
     pub(crate) trace: TraceContext,
     pub(crate) arrived: Instant,
     /// Who asks; on open paths only if they said so.
-    pub(crate) principal: Option<Principal>,
+    pub(crate) caller: Option<Arc<Caller>>,
+    /// The client's address.
+    pub(crate) ip: IpAddr,
 }
 
 /// The routes whose log line is the model call's account, which the gateway writes.
@@ -43,6 +64,7 @@ pub(crate) async fn serve(
     app: Arc<App>,
     router: Router,
     request: Request<hyper::body::Incoming>,
+    peer: IpAddr,
 ) -> Response {
     let arrived = Instant::now();
     let shared = &app.shared;
@@ -51,15 +73,50 @@ pub(crate) async fn serve(
     let mut trace = TraceContext::from_header(headers.get(TRACEPARENT).map(HeaderValue::as_bytes));
     let remote = trace.parent_span_id.is_some().then_some(trace.sampled);
     trace.sampled = shared.tracer.sample(trace.trace_id, remote);
-    let principal = authenticate(shared, headers);
+    let client = shared.access.door().client(peer, headers);
     let method = request.method().clone();
     let mut request = lingering(request);
-    let route = pattern(request.uri().path());
-    let refused = principal.is_none() && !OPEN.contains(&route);
-    let key_id = principal.as_ref().map(|p| Arc::clone(&p.key_id));
-    let edge = Edge { request_id: request_id.clone(), trace, arrived, principal };
-    let mut response = if refused {
-        unauthenticated(request.headers()).into_response()
+    let path = request.uri().path();
+    let route = pattern(path);
+    // Kept only where an error has another form than OpenAI's.
+    let admin_path = is_admin(path).then(|| path.to_owned());
+    let open = OPEN.contains(&route);
+    let surface = if admin_path.is_some() { Surface::Admin } else { Surface::Api };
+    // Probes come from where they come.
+    let entered = match open {
+        true => Ok(Permit::default()),
+        false => shared.access.door().enter(client.ip, surface, path).await,
+    };
+    let (_permit, found) = match entered {
+        Ok(permit) => (Some(permit), authenticate(shared, request.headers())),
+        Err(turned) => {
+            let error = ApiError::new(turned.kind(), turned.code(), turned.to_string());
+            (None, Err(ApiError { headers: turned.headers(), ..error }))
+        }
+    };
+    let found = match found {
+        Err(refusal) if refusal.code == BadKey::Unknown.code() => {
+            token(shared, request.headers(), refusal).await
+        }
+        found => found,
+    };
+    let found = match found {
+        Ok(caller) if caller.single_use && !open => use_up(shared, caller).await,
+        found => found,
+    };
+    if !open {
+        note_outcome(shared, client.ip, surface, &found);
+    }
+    let (caller, refusal) = match found {
+        Ok(caller) => (Some(caller), None),
+        // On open paths a credential that is no good is as none.
+        Err(refusal) => (None, (!open).then_some(refusal)),
+    };
+    let refused = refusal.is_some();
+    let key_id = caller.as_ref().map(|caller| Arc::clone(&caller.label));
+    let edge = Edge { request_id: request_id.clone(), trace, arrived, caller, ip: client.ip };
+    let mut response = if let Some(refusal) = refusal {
+        refuse(admin_path.as_deref(), refusal, &request_id)
     } else {
         request.extensions_mut().insert(edge);
         match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
@@ -67,12 +124,9 @@ pub(crate) async fn serve(
             Ok(Err(never)) => match never {},
             Err(_) => {
                 tracing::error!(request_id = request_id.as_str(), "a handler panicked");
-                ApiError::new(
-                    Kind::Internal,
-                    "internal_error",
-                    "Something went wrong here; it is in the log.",
-                )
-                .into_response()
+                let text = "Something went wrong here; it is in the log.";
+                let error = ApiError::new(Kind::Internal, "internal_error", text);
+                refuse(admin_path.as_deref(), error, &request_id)
             }
         }
     };
@@ -121,11 +175,61 @@ fn finish(
     }
 }
 
+/// Adds headers by their names.
+pub(crate) fn add(headers: &mut HeaderMap, more: &[(&'static str, String)]) {
+    for (name, text) in more {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(*name, value);
+        }
+    }
+}
+
 /// The method as a metric label: a caller can send any word for it.
 fn method_name(method: &Method) -> &str {
     match method.as_str() {
         known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS") => known,
         _ => "other",
+    }
+}
+
+/// Too many wrong keys, and their address is banned.
+fn note_outcome(shared: &Shared, ip: IpAddr, surface: Surface, found: &Result<Arc<Caller>, ApiError>) {
+    match found {
+        Ok(_) => shared.access.door().succeeded(ip, surface),
+        // No key at all is a mistake; a wrong one may be a guess.
+        Err(error) if error.kind == Kind::Unauthenticated && error.code != MISSING_KEY => {
+            if let Some(ban) = shared.access.door().failed(ip, surface) {
+                tracing::warn!(ip = %ip, reason = ban.reason, "an address is banned");
+            }
+        }
+        Err(_) => {}
+    }
+}
+
+/// What is no key may be a token of the identity provider.
+async fn token(shared: &Shared, headers: &HeaderMap, refusal: ApiError) -> Result<Arc<Caller>, ApiError> {
+    let Some(presented) = presented(headers) else { return Err(refusal) };
+    match shared.access.authenticate_token(presented).await {
+        None => Err(refusal),
+        Some(Ok(caller)) => Ok(caller),
+        Some(Err(error)) => Err(ApiError::new(error.kind(), error.as_str(), error.to_string())),
+    }
+}
+
+/// A key that works once: of all requests that bring it, on any replica, one is served.
+async fn use_up(shared: &Shared, caller: Arc<Caller>) -> Result<Arc<Caller>, ApiError> {
+    let (access, key) = (Arc::clone(&shared.access), caller.key_id.unwrap_or_default());
+    match shared.control.spawn(async move { access.use_up(key).await }).await {
+        Ok(Ok(true)) => Ok(caller),
+        Ok(Ok(false)) => {
+            let text = "That key was for one request and has been used: ask for a new one.";
+            Err(ApiError::new(Kind::Unauthenticated, "api_key_used", text))
+        }
+        Ok(Err(_)) | Err(_) => {
+            let text = "That key cannot be looked up for now; try again shortly.";
+            let error = ApiError::new(Kind::Unavailable, "store_unavailable", text);
+            Err(ApiError { retry_after: Some(Duration::from_secs(1)), ..error })
+        }
     }
 }
 
@@ -135,19 +239,21 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then_some(key.trim());
     }
-    headers.get(X_API_KEY)?.to_str().ok().map(str::trim)
+    let value = headers.get(X_API_KEY).or_else(|| headers.get(X_MASTER_KEY))?;
+    value.to_str().ok().map(str::trim)
 }
 
-fn authenticate(shared: &Shared, headers: &HeaderMap) -> Option<Principal> {
-    shared.keyring.authenticate(presented(headers)?)
-}
-
-fn unauthenticated(headers: &HeaderMap) -> ApiError {
-    let given = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
-    let (code, text) = if given {
-        ("invalid_api_key", "That API key is not known here: check it, or ask for a new one.")
-    } else {
-        ("missing_api_key", "Send your API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
-    };
-    ApiError::new(Kind::Unauthenticated, code, text)
+fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<Arc<Caller>, ApiError> {
+    let bad = |bad: BadKey| ApiError::new(Kind::Unauthenticated, bad.code(), bad.to_string());
+    match presented(headers) {
+        Some(key) => shared.access.authenticate(key).map_err(bad),
+        None if headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY) => {
+            Err(bad(BadKey::Unknown))
+        }
+        None => Err(ApiError::new(
+            Kind::Unauthenticated,
+            MISSING_KEY,
+            "Send your API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+        )),
+    }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use base::Kind;
+
+use crate::edge::add;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use llm::openai::{ErrorBody, error_body};
@@ -21,6 +23,8 @@ pub(crate) struct ApiError {
     pub(crate) retry_after: Option<Duration>,
     /// The methods there are, when the method was wrong.
     pub(crate) allow: Option<&'static str>,
+    /// More headers, by their names.
+    pub(crate) headers: Vec<(&'static str, String)>,
 }
 
 /// The status of each kind.
@@ -30,6 +34,9 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Changed => StatusCode::PRECONDITION_FAILED,
+        Kind::Unpaid => StatusCode::PAYMENT_REQUIRED,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -43,7 +50,13 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
 /// OpenAI's `type` of each kind.
 fn class(kind: Kind) -> &'static str {
     match kind {
-        Kind::Invalid | Kind::NotFound | Kind::TooLarge | Kind::UnsupportedMedia => "invalid_request_error",
+        Kind::Unpaid => "insufficient_quota",
+        Kind::Invalid
+        | Kind::NotFound
+        | Kind::Conflict
+        | Kind::Changed
+        | Kind::TooLarge
+        | Kind::UnsupportedMedia => "invalid_request_error",
         Kind::Unauthenticated => "authentication_error",
         Kind::Forbidden => "permission_error",
         Kind::RateLimited => "rate_limit_error",
@@ -54,7 +67,15 @@ fn class(kind: Kind) -> &'static str {
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
-        ApiError { kind, message: message.into(), code, param: None, retry_after: None, allow: None }
+        ApiError {
+            kind,
+            message: message.into(),
+            code,
+            param: None,
+            retry_after: None,
+            allow: None,
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
@@ -101,6 +122,7 @@ impl IntoResponse for ApiError {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
+        add(headers, &self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = self.retry_after {
             // Whole seconds, rounded up, and never 0: a client must not come back at once.

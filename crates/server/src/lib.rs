@@ -3,7 +3,10 @@
 //! A connection is accepted by `listen`, served by one worker of `workers`, each request passes `edge` (id,
 //! identity, account) and the table of contents that is `router`, and ends in a file below `routes`.
 
+mod admin;
 mod body;
+mod configuration;
+mod dependencies;
 mod edge;
 mod error;
 mod listen;
@@ -15,5 +18,7 @@ mod state;
 mod tls;
 mod workers;
 
+pub use configuration::{Configuration, ConfigurationError, FileConfiguration};
+pub use dependencies::Dependency;
 pub use server::{Parts, Server, StartError};
 pub use state::Build;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use base::Kind;
 
+use crate::admin::{dispatch, is_admin};
 use crate::error::ApiError;
-use crate::routes::{health, metrics, openai, version};
+use crate::routes::{admin, ephemeral, health, metrics, openai, version};
 use crate::settings::Role;
 use crate::state::App;
 
@@ -17,6 +19,10 @@ pub(crate) fn router(app: Arc<App>, roles: &[Role]) -> Router {
     let mut router = probes();
     if roles.contains(&Role::Gateway) {
         router = router.merge(gateway());
+    }
+    if roles.contains(&Role::Admin) {
+        // Conduit's clients write `/api` in any case, which only the fallback can take.
+        return router.merge(admin::router()).fallback(elsewhere).with_state(app);
     }
     finish(router, app)
 }
@@ -32,6 +38,7 @@ fn probes() -> Router<Arc<App>> {
         .route("/health", get(health::health).fallback(only_get))
         .route("/health/live", get(health::live).fallback(only_get))
         .route("/health/ready", get(health::ready).fallback(only_get))
+        .route("/health/database", get(health::database).fallback(only_get))
         .route("/ready", get(health::ready).fallback(only_get))
         .route("/version", get(version::version).fallback(only_get))
         .route("/metrics", get(metrics::metrics).fallback(only_get))
@@ -42,6 +49,7 @@ fn gateway() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat).fallback(only_post))
         .route("/v1/embeddings", post(openai::embeddings).fallback(only_post))
+        .route("/v1/auth/ephemeral-key", post(ephemeral::create).fallback(only_post))
         .route("/v1/models", get(openai::models).fallback(only_get))
         .route("/v1/models/{*id}", get(openai::model).fallback(only_get))
 }
@@ -57,17 +65,29 @@ pub(crate) fn pattern(path: &str) -> &'static str {
         "/v1/chat/completions",
         "/v1/embeddings",
         "/v1/models",
+        "/v1/auth/ephemeral-key",
         "/health",
         "/health/live",
         "/health/ready",
+        "/health/database",
         "/ready",
         "/version",
         "/metrics",
+        "/openapi.json",
+        "/docs",
     ];
     match FIXED.iter().find(|fixed| **fixed == path) {
         Some(fixed) => fixed,
         None if path.starts_with("/v1/models/") => "/v1/models/{id}",
+        None if is_admin(path) => admin::table().pattern(path),
         None => "unmatched",
+    }
+}
+
+async fn elsewhere(app: State<Arc<App>>, request: Request) -> Response {
+    match is_admin(request.uri().path()) {
+        true => dispatch(app, request).await,
+        false => not_found().await,
     }
 }
 

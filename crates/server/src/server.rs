@@ -6,26 +6,35 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use access::Keyring;
+use access::Access;
+use access::sealing::Sealer;
 use arc_swap::ArcSwap;
-use gateway::{Gateway, GatewaySettings};
+use gateway::Gateway;
 use telemetry::{Metrics, Tracer};
 use tokio::sync::watch;
 
+use crate::admin::Admin;
+use crate::configuration::{Configuration, ConfigurationError, FileConfiguration};
+use crate::dependencies::{Dependencies, Dependency};
 use crate::listen::{self, Listener, bind};
 use crate::router::{metrics_router, router};
+use crate::routes::ephemeral::Made;
 use crate::settings::{Role, ServerSettings};
-use crate::state::{App, Build, HttpMetrics, Limits, Shared};
+use crate::state::{App, Build, DatabaseProbe, HttpMetrics, Limits, PoolMetrics, Shared};
 use crate::workers::{Phase, Post, Surface, Workers};
 
 /// What a server is made of.
 pub struct Parts {
     /// `server:`.
     pub settings: ServerSettings,
+    /// What the settings file says of what the admin API may add to.
+    pub file: FileConfiguration,
     /// The way to models.
     pub gateway: Gateway,
-    /// The keys.
-    pub keyring: Arc<Keyring>,
+    /// Who may do what, and how much.
+    pub access: Arc<Access>,
+    /// What readiness looks at, beside the Store.
+    pub dependencies: Vec<Dependency>,
     /// The application's metrics.
     pub metrics: Metrics,
     /// Where spans go.
@@ -59,6 +68,9 @@ pub enum StartError {
     /// Metrics that were declared before.
     #[error(transparent)]
     Metrics(#[from] telemetry::Error),
+    /// What is configured.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
 }
 
 /// A server that is running. [`Server::shutdown`] ends it; dropping it ends it without waiting.
@@ -72,18 +84,39 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens every address, then serves.
-    pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { settings, gateway, keyring, metrics, tracer, build } = parts;
+    /// Puts what the API has configured in force, opens every address, then serves. What speaks to the Store is
+    /// done on the current tokio runtime.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { settings, file, gateway, access, metrics, tracer, build, dependencies } = parts;
+        let configuration = Configuration::start(file, &access, gateway.control()).await?;
+        let at_the_door = Arc::clone(&access);
+        configuration.when_changed(move |limits, rules| {
+            let door = at_the_door.door();
+            door.set_rules(rules.to_vec());
+            if let Err(error) = door.set_limits(limits.clone()) {
+                tracing::error!(%error, "limits not changed");
+            }
+        });
+        let sealer = match access.sealer() {
+            Some(sealer) => Sealer::clone(&sealer),
+            None => own_sealer()?,
+        };
         let shared = Arc::new(Shared {
-            keyring,
+            admin: Arc::new(Admin::new(access.db().clone(), sealer)),
+            configuration,
+            control: tokio::runtime::Handle::current(),
+            dependencies: Dependencies::watch(access.db().clone(), dependencies),
             http: HttpMetrics::new(&metrics)?,
+            pool: PoolMetrics::new(&metrics, access.db())?,
             metrics,
             tracer,
             limits: ArcSwap::from_pointee(Limits::from(&settings)),
             build,
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            database: DatabaseProbe::default(),
+            ephemeral: Made::default(),
+            access,
         });
         let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
         for listener in settings.effective_listeners() {
@@ -101,8 +134,8 @@ impl Server {
         let (phase, watching) = watch::channel(Phase::Open);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = settings.threads.map_or(cores, usize::from);
-        let post = |metrics: bool| {
-            let app = Arc::new(App { gateway: gateway.for_worker(), shared: Arc::clone(&shared) });
+        let post = |metrics: bool| -> std::io::Result<Post> {
+            let app = Arc::new(App { gateway: gateway.for_worker()?, shared: Arc::clone(&shared) });
             let api = listeners
                 .iter()
                 .map(|l| Surface { router: router(Arc::clone(&app), &l.roles), tls: l.tls.clone() });
@@ -110,16 +143,17 @@ impl Server {
                 true => vec![Surface { router: metrics_router(Arc::clone(&app)), tls: None }],
                 false => api.collect(),
             };
-            Post { app, surfaces, header_timeout: settings.header_timeout.0 }
+            Ok(Post { app, surfaces, header_timeout: settings.header_timeout.0 })
         };
-        let (workers, mut threads) = Workers::start((0..count).map(|_| post(false)).collect(), &watching)?;
+        let (workers, mut threads) =
+            Workers::start((0..count).map(|_| post(false)).collect::<Result<_, _>>()?, &watching)?;
         let addresses = listeners.iter().map(|l| (l.addr, l.roles.clone(), l.tls.is_some())).collect();
         threads.push(accept_on(sockets, workers, "accept", &watching)?);
         let metrics_addr = match metrics_socket {
             None => None,
             Some((socket, addr)) => {
                 // A thread of its own, so that probes and scrapes are answered however busy the workers are.
-                let (workers, more) = Workers::start(vec![post(true)], &watching)?;
+                let (workers, more) = Workers::start(vec![post(true)?], &watching)?;
                 threads.extend(more);
                 threads.push(accept_on(vec![socket], workers, "accept-metrics", &watching)?);
                 Some(addr)
@@ -155,8 +189,8 @@ impl Server {
     }
 
     /// Puts new settings in force for requests that begin from now on. On error everything stays as it was.
-    pub fn reload(&self, server: &ServerSettings, gateway: &GatewaySettings) -> Result<(), String> {
-        self.gateway.reload(gateway)?;
+    pub fn reload(&self, server: &ServerSettings, file: FileConfiguration) -> Result<(), String> {
+        self.shared.configuration.reload(file, &self.shared.control)?;
         self.shared.limits.store(Arc::new(Limits::from(server)));
         Ok(())
     }
@@ -220,6 +254,15 @@ fn accept_on(
             }
         });
     })
+}
+
+/// Seals what this process alone must open again: the answers kept for repeated requests, where there is no
+/// master key to seal with.
+fn own_sealer() -> std::io::Result<Sealer> {
+    // The data key is random whatever this is; it would wrap it, and is not kept.
+    let master = base::Secret::from("this process, and no other before or after it".to_owned());
+    let made = Sealer::create(&master).map_err(std::io::Error::other)?;
+    Ok(made.0)
 }
 
 fn url(addr: SocketAddr, tls: bool) -> String {

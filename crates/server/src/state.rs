@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use access::Keyring;
+use access::Access;
 use arc_swap::ArcSwap;
 use gateway::Gateway;
-use telemetry::metrics::DURATION_BUCKETS;
+use store::{Db, Engine, PoolState};
+use telemetry::metrics::{DURATION_BUCKETS, Gauge};
 use telemetry::{BoundedCounterVec, BoundedHistogramVec, Family, Metrics, Tracer};
 
+use crate::admin::Admin;
+use crate::configuration::Configuration;
+use crate::dependencies::Dependencies;
+use crate::routes::ephemeral::Made;
 use crate::settings::{MetricsAccess, ServerSettings};
 
 /// Which build is running.
@@ -31,16 +36,31 @@ pub(crate) struct App {
 
 /// What all workers share.
 pub(crate) struct Shared {
-    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) access: Arc<Access>,
+    /// What admin requests share.
+    pub(crate) admin: Arc<Admin>,
+    /// What is configured, by the file and by the API.
+    pub(crate) configuration: Arc<Configuration>,
+    /// The runtime on which the Store is spoken to.
+    pub(crate) control: tokio::runtime::Handle,
     pub(crate) metrics: Metrics,
+    pub(crate) dependencies: Arc<Dependencies>,
     pub(crate) http: HttpMetrics,
+    pub(crate) pool: Option<PoolMetrics>,
     pub(crate) tracer: Tracer,
     pub(crate) limits: ArcSwap<Limits>,
     pub(crate) build: Build,
     /// We are shutting down: readiness says so.
     pub(crate) draining: AtomicBool,
     pub(crate) connections: AtomicUsize,
+    /// How the database answered when somebody last asked.
+    pub(crate) database: DatabaseProbe,
+    /// Who made keys for one request.
+    pub(crate) ephemeral: Made,
 }
+
+/// When the database was last asked, and how fast it answered, if it did.
+pub(crate) type DatabaseProbe = tokio::sync::Mutex<Option<(Instant, Option<Duration>)>>;
 
 impl Shared {
     pub(crate) fn is_draining(&self) -> bool {
@@ -66,6 +86,35 @@ impl From<&ServerSettings> for Limits {
             metrics_enabled: settings.metrics_enabled,
             health_enabled: settings.health_enabled,
         }
+    }
+}
+
+/// How the pool of database connections stands, under the names of Conduit's guide, read when somebody looks.
+pub(crate) struct PoolMetrics {
+    active: Gauge,
+    max: Gauge,
+}
+
+impl PoolMetrics {
+    /// None where the database is no server: nobody's exporter would show it, and there is nothing to run out of.
+    pub(crate) fn new(metrics: &Metrics, db: &Db) -> Result<Option<Self>, telemetry::Error> {
+        if db.engine() != Engine::Postgres {
+            return Ok(None);
+        }
+        let gauge =
+            |name, help| Ok::<_, telemetry::Error>(metrics.gauge(&Family::new(name, help))?.with(&[]));
+        Ok(Some(PoolMetrics {
+            active: gauge("postgres_connections_active", "Connections to PostgreSQL that are at work.")?,
+            max: gauge(
+                "postgres_connections_max",
+                "The most connections to PostgreSQL that this replica makes.",
+            )?,
+        }))
+    }
+
+    pub(crate) fn observe(&self, pool: PoolState) {
+        self.active.set(f64::from(pool.open.saturating_sub(pool.idle)));
+        self.max.set(f64::from(pool.max));
     }
 }
 

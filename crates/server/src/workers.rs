@@ -5,6 +5,7 @@
 //! no other core is woken for it. A new connection goes to the worker that has fewest.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -169,17 +170,18 @@ impl Drop for Open {
 async fn connection(post: Arc<Post>, handoff: Handoff, phase: watch::Receiver<Phase>, _open: Open) {
     let Some(surface) = post.surfaces.get(handoff.listener) else { return };
     let Ok(stream) = TcpStream::from_std(handoff.stream) else { return };
+    let Ok(peer) = stream.peer_addr().map(|peer| peer.ip()) else { return };
     match &surface.tls {
-        None => serve(&post, surface, stream, phase).await,
+        None => serve(&post, surface, stream, peer, phase).await,
         Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve(&post, surface, stream, phase).await,
+            Ok(Ok(stream)) => serve(&post, surface, stream, peer, phase).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn serve<S>(post: &Post, surface: &Surface, stream: S, mut phase: watch::Receiver<Phase>)
+async fn serve<S>(post: &Post, surface: &Surface, stream: S, peer: IpAddr, mut phase: watch::Receiver<Phase>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -199,7 +201,7 @@ where
     let service = service_fn(|request| {
         begun.store(true, Ordering::Relaxed);
         let (app, router) = (Arc::clone(&post.app), surface.router.clone());
-        async move { Ok::<_, std::convert::Infallible>(edge::serve(app, router, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(edge::serve(app, router, request, peer).await) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Hyper looks at its clock from the first bytes on, which say what protocol is spoken: those have to

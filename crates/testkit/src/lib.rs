@@ -4,6 +4,7 @@
 //! [`Behaviour`]s, one for each request, and reads afterwards what it received. [`Client`] stands on the
 //! other side of the gateway and reports the exact bytes and how the body ended. [`Collector`] takes
 //! the traces and metrics that the gateway exports. [`Fault`] names the faults that a gateway must survive.
+//! [`oidc::Issuer`] signs tokens, good and forged. [`services`] lends real PostgreSQL, Redis and RabbitMQ.
 //!
 //! Every fake runs on a thread and runtime of its own, listens on a free port of 127.0.0.1, and stops
 //! when it is dropped. So it works under any test runtime, also when the test blocks.
@@ -19,8 +20,10 @@ pub mod chat;
 mod client;
 mod collector;
 mod faults;
+pub mod oidc;
 mod reply;
 mod server;
+pub mod services;
 mod upstream;
 mod wire;
 

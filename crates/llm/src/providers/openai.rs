@@ -28,6 +28,7 @@ pub struct OpenAi {
     /// Paths, as they stand in the request line.
     chat: Uri,
     embeddings: Uri,
+    models: Uri,
     host: String,
     headers: HeaderMap,
 }
@@ -45,8 +46,8 @@ impl OpenAi {
         if url.query().is_some() {
             return Err("base_url must not have a query".into());
         }
-        let path = |operation: Operation| {
-            let text = format!("{}{}", url.path().trim_end_matches('/'), operation.path());
+        let path = |path: &str| {
+            let text = format!("{}{path}", url.path().trim_end_matches('/'));
             text.parse::<Uri>().map_err(|e| format!("base_url: {e}"))
         };
         let mut headers = HeaderMap::with_capacity(16);
@@ -62,8 +63,9 @@ impl OpenAi {
         }
         Ok(OpenAi {
             origin,
-            chat: path(Operation::Chat)?,
-            embeddings: path(Operation::Embeddings)?,
+            chat: path(Operation::Chat.path())?,
+            embeddings: path(Operation::Embeddings.path())?,
+            models: path("/models")?,
             host: url.host().unwrap_or_default().to_owned(),
             headers,
         })
@@ -105,6 +107,23 @@ impl Provider for OpenAi {
             let (head, body) = answer.into_parts();
             Ok(Inbound { status: head.status, headers: head.headers, body: InboundBody::Wire(body, hold) })
         })
+    }
+
+    fn ask_models<'a>(
+        &'a self,
+        client: &'a Client,
+        connect_timeout: Duration,
+    ) -> Option<BoxFuture<'a, Result<Inbound, SendError>>> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = self.models.clone();
+        request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().remove(CONTENT_TYPE);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        Some(Box::pin(async move {
+            let (answer, hold) = client.send(&self.origin, request, connect_timeout).await?;
+            let (head, body) = answer.into_parts();
+            Ok(Inbound { status: head.status, headers: head.headers, body: InboundBody::Wire(body, hold) })
+        }))
     }
 
     fn address(&self) -> &str {

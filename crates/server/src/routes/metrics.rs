@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use base::{Kind, Role};
+use base::Kind;
 use http::header::CONTENT_TYPE;
 
 use crate::edge::Edge;
@@ -21,9 +21,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(edge): Extens
         return ApiError::new(Kind::NotFound, "not_found", text).into_response();
     }
     if limits.metrics_access == MetricsAccess::Key {
-        match edge.principal.map(|p| p.role) {
-            Some(Role::Admin) => {}
-            Some(Role::Caller) => {
+        match edge.caller.map(|caller| caller.may("metrics:read")) {
+            Some(true) => {}
+            Some(false) => {
                 let text = "Metrics need the admin key; a virtual key does not open them.";
                 return ApiError::new(Kind::Forbidden, "admin_key_needed", text).into_response();
             }
@@ -35,6 +35,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(edge): Extens
     }
     // Breakers have no event to be counted at: they are read when somebody looks.
     app.gateway.target_states();
+    if let Some(pool) = &app.shared.pool {
+        pool.observe(app.shared.access.db().pool());
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.shared.metrics.render())
         .into_response()
 }

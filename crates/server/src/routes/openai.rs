@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use base::Kind;
+use axum::{Extension, Json};
+use base::{Kind, Money};
 use bytes::Bytes;
 use gateway::{Call, CallError, Facts, Relay, Reply};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -20,17 +20,21 @@ use llm::Operation;
 use serde_json::json;
 
 use crate::body::read_json;
-use crate::edge::Edge;
+use crate::edge::{Edge, add};
 use crate::error::ApiError;
 use crate::state::App;
 
 const X_TARGET: HeaderName = HeaderName::from_static("x-trunkline-target");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-trunkline-attempts");
 const X_OVERHEAD: HeaderName = HeaderName::from_static("x-trunkline-overhead-us");
+/// In dollars; `unknown` where nobody knows the price.
+const X_COST: HeaderName = HeaderName::from_static("x-trunkline-cost");
+/// In dollars, as far as this replica knows.
+const X_BUDGET_LEFT: HeaderName = HeaderName::from_static("x-trunkline-budget-remaining");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Room for the headers of an answer, so that the map does not grow on the way.
-const HEADERS: usize = 12;
+const HEADERS: usize = 16;
 
 /// `POST /v1/chat/completions`.
 pub(crate) async fn chat(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -45,11 +49,11 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
 async fn call(app: &App, operation: Operation, request: Request) -> Response {
     let (mut head, body) = request.into_parts();
     let edge = head.extensions.remove::<Edge>();
-    let Some(Edge { request_id, trace, arrived, principal: Some(principal) }) = edge else {
+    let Some(Edge { request_id, trace, arrived, caller: Some(caller), .. }) = edge else {
         return ApiError::new(Kind::Unauthenticated, "missing_api_key", "Send your API key.").into_response();
     };
     let call = Call { operation, request_id, trace, arrived };
-    let replied = match app.gateway.begin(&principal, call) {
+    let replied = match app.gateway.begin(&caller, call) {
         Err(overloaded) => Err(overloaded),
         Ok(mut meter) => match read_json(&head.headers, body, &app.shared.limits.load()).await {
             Ok(body) => app.gateway.call(meter, body).await,
@@ -73,7 +77,9 @@ async fn call(app: &App, operation: Operation, request: Request) -> Response {
         Err(CallError { error, mut meter }) => {
             let shown = ApiError::from(&error);
             let facts = meter.head(shown.status().as_u16());
-            (shown.into_response(), facts)
+            let mut response = shown.into_response();
+            add(response.headers_mut(), &error.limit_headers());
+            (response, facts)
         }
     };
     tell(response.headers_mut(), &facts);
@@ -101,6 +107,14 @@ fn tell(headers: &mut HeaderMap, facts: &Facts) {
     headers.insert(X_ATTEMPTS, HeaderValue::from(facts.attempts));
     let micros = u64::try_from(facts.overhead.as_micros()).unwrap_or(u64::MAX);
     headers.insert(X_OVERHEAD, HeaderValue::from(micros));
+    let dollars = |money: Money| HeaderValue::from_str(&money.to_string()).ok();
+    match facts.cost {
+        _ if facts.unpriced => drop(headers.insert(X_COST, HeaderValue::from_static("unknown"))),
+        Some(cost) => headers.extend(dollars(cost).map(|cost| (X_COST, cost))),
+        None => {}
+    }
+    headers.extend(facts.left.and_then(dollars).map(|left| (X_BUDGET_LEFT, left)));
+    add(headers, &facts.limits);
 }
 
 /// A relay as an HTTP body.
@@ -119,20 +133,27 @@ impl http_body::Body for Streaming {
 }
 
 /// `GET /v1/models`: the names that can be used without knowing more.
-pub(crate) async fn models(State(app): State<Arc<App>>) -> Response {
-    let data: Vec<_> =
-        app.gateway.models().into_iter().map(|(id, owner)| model_object(&id, &owner)).collect();
+pub(crate) async fn models(State(app): State<Arc<App>>, Extension(edge): Extension<Edge>) -> Response {
+    let may_call = |model: &str| edge.caller.as_ref().is_some_and(|caller| caller.may_call(model));
+    let known = app.gateway.models().into_iter().filter(|(id, _)| may_call(id));
+    let data: Vec<_> = known.map(|(id, owner)| model_object(&id, &owner)).collect();
     Json(json!({"object": "list", "data": data})).into_response()
 }
 
 /// `GET /v1/models/{id}`: also for `provider/model` names that no list has.
-pub(crate) async fn model(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Response {
+pub(crate) async fn model(
+    State(app): State<Arc<App>>,
+    Extension(edge): Extension<Edge>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
     let Ok(Path(id)) = id else {
         let text = "The model's name in the path is not UTF-8: percent-encode its UTF-8 bytes.";
         let error = ApiError::new(Kind::Invalid, "invalid_request", text);
         return ApiError { param: Some("model"), ..error }.into_response();
     };
-    match app.gateway.model_owner(&id) {
+    // A model that the key may not call is as one that is not there.
+    let may_call = edge.caller.is_some_and(|caller| caller.may_call(&id));
+    match app.gateway.model_owner(&id).filter(|_| may_call) {
         Some(owner) => Json(model_object(&id, &owner)).into_response(),
         None => {
             let text = format!("The model `{id}` does not exist; see /v1/models.");

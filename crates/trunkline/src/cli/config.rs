@@ -1,4 +1,4 @@
-//! `trunkline config`: look at the settings without starting anything.
+//! `trunkline config`: look at the settings without starting anything; carry a server's configuration elsewhere.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,8 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::json;
 use trunkline::settings::{self, Env, Flags, Problem};
+
+use super::admin_client::{Failure, Run, ServerArgs, Session, read_file, run_with};
 
 /// What to do with the settings.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -28,10 +30,32 @@ pub enum ConfigCommand {
     },
     /// Print the JSON Schema of the settings file, for editors.
     Schema,
+    /// Write out what was configured by API and UI on a running server: groups, keys' hashes, providers, models,
+    /// prices, roles, rules.
+    Export {
+        /// Into this file. Default: stdout.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Take over what `export` wrote, into a server that has nothing yet.
+    Import {
+        /// The file; `-` is stdin.
+        file: PathBuf,
+        /// Also into one that has something: what has the same name is replaced.
+        #[arg(long)]
+        merge: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
 }
 
 /// Runs the command; the answer goes to stdout, problems of `show` to stderr.
 pub fn run(command: &ConfigCommand, env: &Env) -> ExitCode {
+    if let ConfigCommand::Export { server, .. } | ConfigCommand::Import { server, .. } = command {
+        return run_with(command, server, env);
+    }
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     let done = match command {
         ConfigCommand::Check { file } => check(file, env, &mut out),
@@ -40,12 +64,37 @@ pub fn run(command: &ConfigCommand, env: &Env) -> ExitCode {
             show(file.as_deref(), env, *json, &mut out, &mut err)
         }
         ConfigCommand::Schema => writeln!(out, "{:#}", settings::schema()).map(|()| true),
+        // Done above, by the running server.
+        ConfigCommand::Export { .. } | ConfigCommand::Import { .. } => Ok(true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         // Who reads our output may stop reading early, as `head` does: that is no failure of ours.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+impl Run for ConfigCommand {
+    async fn run(&self, session: &Session<'_>) -> Result<(), Failure> {
+        let Session { client, out, .. } = session;
+        match self {
+            ConfigCommand::Export { output, .. } => {
+                let body = client.download(&["admin", "export", "configuration"], &vec![]).await?;
+                out.save(body, output.as_deref()).await
+            }
+            ConfigCommand::Import { file, merge, .. } => {
+                let query = merge.then(|| ("mode", "merge".to_owned())).into_iter().collect();
+                let path = ["admin", "import", "configuration"];
+                let done = client.upload(&path, &query, "application/json", read_file(file)?).await?;
+                match done {
+                    serde_json::Value::Null => out.say("the configuration is imported"),
+                    done => out.item(&[], &done),
+                }
+            }
+            // These look at files and not at a server.
+            ConfigCommand::Check { .. } | ConfigCommand::Show { .. } | ConfigCommand::Schema => Ok(()),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ async fn demo() -> Result<(), String> {
     let file = folder.write_settings()?;
     let loaded = settings::load(Some(&file), &Env::default(), &flags)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    let app = App::start(loaded.settings, None).map_err(|e| e.to_string())?;
+    let app = App::start(loaded.settings, None).await.map_err(|e| e.to_string())?;
     let keys = app.first_run.as_ref().ok_or("a fresh folder has keys already")?;
     println!(
         "Trunkline answers at {} with its built-in demo models; nothing leaves this machine.",

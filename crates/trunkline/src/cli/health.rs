@@ -40,7 +40,7 @@ fn check(args: &HealthArgs, env: &Env) -> Result<(), String> {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
             let file = settings::find_file(args.config.as_deref(), env);
-            let loaded = settings::load(file.as_deref(), env, &Flags::default())
+            let loaded = settings::load_offline(file.as_deref(), env, &Flags::default())
                 .map_err(|problems| problems.first().map_or_else(String::new, ToString::to_string))?;
             local_url(&loaded.settings)
         }

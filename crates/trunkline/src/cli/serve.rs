@@ -101,7 +101,7 @@ async fn serve(
         tracing::info!(note = note.as_str(), "settings");
     }
     let admin_key = admin_key(env)?;
-    let mut app = App::start(loaded.settings, admin_key.as_ref()).map_err(|e| e.to_string())?;
+    let mut app = App::start(loaded.settings, admin_key.as_ref()).await.map_err(|e| e.to_string())?;
     for (url, roles) in app.server.urls() {
         tracing::info!(url = url.as_str(), roles = ?roles, version = BUILD.version, "listening");
     }

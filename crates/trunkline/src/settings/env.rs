@@ -16,6 +16,10 @@ pub const PREFIX: &str = "TRUNKLINE_";
 pub const NOT_SETTINGS: &[(&str, &str)] = &[
     ("TRUNKLINE_ADMIN_KEY", "the admin key, instead of one that is made on the first run"),
     ("TRUNKLINE_CONFIG", "the settings file, as `--config`"),
+    ("TRUNKLINE_URL", "where the server is that the admin commands speak to"),
+    ("TRUNKLINE_TEST_POSTGRES", "where tests find PostgreSQL, if not at 127.0.0.1:5432"),
+    ("TRUNKLINE_TEST_REDIS", "where tests find Redis, if not at 127.0.0.1:6379"),
+    ("TRUNKLINE_TEST_RABBITMQ", "where tests find RabbitMQ, if not at 127.0.0.1:5672"),
     ("TRUNKLINE_REQUIRE_SERVICES", "tests that need a service fail without it instead of passing over"),
 ];
 

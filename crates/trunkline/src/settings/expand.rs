@@ -1,31 +1,31 @@
 //! `${NAME}` in the settings file, replaced from the environment.
 
 use super::problem::{Path, Problem};
+use super::secrets::Secrets;
 use super::tree::{Node, Value};
-use super::vars::Env;
 
 /// Replaces every `${NAME}` and `${NAME:-default}` in the texts of the tree; `$${` stands for `${` itself.
 /// What cannot be resolved is marked bad and reported with its path, so that the caller can drop the report
 /// when something laid over the file replaces the value.
-pub fn expand(tree: &mut Node, env: &Env) -> Vec<(Path, Problem)> {
+pub fn expand(tree: &mut Node, secrets: &Secrets<'_>) -> Vec<(Path, Problem)> {
     let mut problems = Vec::new();
-    walk(tree, &Path::default(), env, &mut problems);
+    walk(tree, &Path::default(), secrets, &mut problems);
     problems
 }
 
-fn walk(node: &mut Node, path: &Path, env: &Env, problems: &mut Vec<(Path, Problem)>) {
+fn walk(node: &mut Node, path: &Path, secrets: &Secrets<'_>, problems: &mut Vec<(Path, Problem)>) {
     match &mut node.value {
         Value::Map(entries) => {
             for entry in entries {
-                walk(&mut entry.node, &path.key(&entry.key), env, problems);
+                walk(&mut entry.node, &path.key(&entry.key), secrets, problems);
             }
         }
         Value::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                walk(item, &path.index(index), env, problems);
+                walk(item, &path.index(index), secrets, problems);
             }
         }
-        Value::Scalar(scalar) if scalar.text.contains("${") => match replace(&scalar.text, env) {
+        Value::Scalar(scalar) if scalar.text.contains("${") => match replace(&scalar.text, secrets) {
             Ok((text, hidden)) => {
                 scalar.text = text;
                 scalar.hidden |= hidden;
@@ -40,7 +40,7 @@ fn walk(node: &mut Node, path: &Path, env: &Env, problems: &mut Vec<(Path, Probl
 }
 
 /// The text with its variables replaced, and whether there were any.
-fn replace(text: &str, env: &Env) -> Result<(String, bool), String> {
+fn replace(text: &str, secrets: &Secrets<'_>) -> Result<(String, bool), String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut replaced = false;
@@ -57,7 +57,7 @@ fn replace(text: &str, env: &Env) -> Result<(String, bool), String> {
         let Some((variable, after)) = inside.split_once('}') else {
             return Err("`${` without its `}`: write `$${` for the characters themselves".into());
         };
-        out.push_str(&lookup(variable, env)?);
+        out.push_str(&lookup(variable, secrets)?);
         replaced = true;
         rest = after;
     }
@@ -66,7 +66,10 @@ fn replace(text: &str, env: &Env) -> Result<(String, bool), String> {
 }
 
 /// `NAME` or `NAME:-default`.
-fn lookup(variable: &str, env: &Env) -> Result<String, String> {
+fn lookup(variable: &str, secrets: &Secrets<'_>) -> Result<String, String> {
+    if let Some(answer) = secrets.get(variable) {
+        return answer;
+    }
     let (name, default) = match variable.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (variable, None),
@@ -77,7 +80,7 @@ fn lookup(variable: &str, env: &Env) -> Result<String, String> {
             format!("`${{{variable}}}` names no variable: write `${{NAME}}` or `${{NAME:-default}}`");
         return Err(message);
     }
-    match (env.get(name)?, default) {
+    match (secrets.env().get(name)?, default) {
         (Some(found), _) => Ok(found.value),
         (None, Some(default)) => Ok(default.to_owned()),
         (None, None) => Err(format!(
@@ -88,6 +91,7 @@ fn lookup(variable: &str, env: &Env) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vars::Env;
     use super::*;
 
     fn env() -> Env {
@@ -104,9 +108,9 @@ mod tests {
             ("$${KEY}", "${KEY}"),
             ("a$b ${KEY}${KEY}", "a$b sk-1sk-1"),
         ] {
-            assert_eq!(replace(text, &env()).unwrap().0, expected, "{text}");
+            assert_eq!(replace(text, &Secrets::new(&env())).unwrap().0, expected, "{text}");
         }
-        assert!(!replace("$${KEY}", &env()).unwrap().1);
+        assert!(!replace("$${KEY}", &Secrets::new(&env())).unwrap().1);
     }
 
     #[test]
@@ -118,7 +122,7 @@ mod tests {
             ("${}", "names no variable"),
             ("${a b}", "names no variable"),
         ] {
-            let error = replace(text, &env()).unwrap_err();
+            let error = replace(text, &Secrets::new(&env())).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }

@@ -4,6 +4,8 @@
 //! One table says what each name sets. A name is stronger than the file and weaker than a `TRUNKLINE_`
 //! name. What a row does is noted for `trunkline config show`.
 
+mod bus;
+mod limits;
 mod listen;
 mod otlp;
 
@@ -28,6 +30,8 @@ pub struct Row {
 enum How {
     /// Rewrites the value and sets the row's path.
     Set(fn(&str) -> Result<String, String>),
+    /// The same with a value that may hold a password, so that no note repeats it.
+    Secret(fn(&str) -> Result<String, String>),
     /// Something of its own.
     With(fn(&mut Work<'_>, &Found) -> Result<(), String>),
     /// The same, after our own variables and the flags, because it depends on what they left open.
@@ -47,8 +51,13 @@ const KESTREL_PASSWORD: &str = "CONDUITLLM__KESTREL__ENDPOINTS__HTTPS__CERTIFICA
 const NO_FILE: [&str; 2] = ["ENV", "PORT"];
 const OTEL: &str = "OpenTelemetry";
 
-/// The table. Rows are read in this order, so of two names for one setting the later one counts.
-pub const TABLE: &[Row] = &[
+/// All tables. Rows are read in this order, so of two names for one setting the later one counts.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().chain(limits::ROWS).chain(bus::ROWS)
+}
+
+/// The rows that are not about limits and addresses, nor about Redis and RabbitMQ.
+const TABLE: &[Row] = &[
     row("LOG_LEVEL", "telemetry.log.level", "Conserver", How::Set(convert::log_level)),
     row("RUST_LOG", "telemetry.log.level", "DashFlow", How::Set(convert::rust_log)),
     row("LOG_FORMAT", "telemetry.log.format", "Conserver", How::Set(convert::log_format)),
@@ -66,6 +75,40 @@ pub const TABLE: &[Row] = &[
     row("ENABLE_HEALTH_CHECKS", "server.health_enabled", "DashFlow", How::Set(convert::boolean)),
     row("OPENAI_API_KEY", "providers.openai.api_key", "DashFlow, Paladin, Conserver", How::With(openai)),
     row("OPENAI_BASE_URL", "providers.openai.base_url", "Paladin", How::Beside("OPENAI_API_KEY")),
+    row("DATABASE_URL", "data.store", "Conduit, Rodger, DashFlow", How::Secret(convert::same)),
+    row(
+        "CONDUITLLM__DATABASE__MAXPOOLSIZE",
+        "data.pool.max_connections",
+        "Conduit",
+        How::Set(convert::whole),
+    ),
+    row(
+        "CONDUITLLM__DATABASE__MINPOOLSIZE",
+        "data.pool.min_connections",
+        "Conduit",
+        How::Set(convert::whole),
+    ),
+    row(
+        "CONDUITLLM__DATABASE__CONNECTIONTIMEOUT",
+        "data.pool.connect_timeout",
+        "Conduit",
+        How::Set(convert::seconds),
+    ),
+    row(
+        "CONDUITLLM__DATABASE__COMMANDTIMEOUT",
+        "data.pool.statement_timeout",
+        "Conduit",
+        How::Set(convert::seconds),
+    ),
+    row(
+        "CONDUITLLM__DATABASE__CONNECTIONLIFETIME",
+        "data.pool.max_lifetime",
+        "Conduit",
+        How::Set(convert::seconds),
+    ),
+    row("DATABASE_MAX_CONNECTIONS", "data.pool.max_connections", "DashFlow", How::Set(convert::whole)),
+    row("DATABASE_MIN_CONNECTIONS", "data.pool.min_connections", "DashFlow", How::Set(convert::whole)),
+    row("DATABASE_CONNECT_TIMEOUT", "data.pool.connect_timeout", "DashFlow", How::Set(convert::seconds)),
     row("PORT", "server.listen", "hosting platforms", How::With(listen::port)),
     row("LANGCHAIN_PORT", "server.listen", "DashFlow", How::With(listen::langchain_port)),
     row("LANGCHAIN_METRICS_PORT", "server.metrics", "DashFlow", How::With(listen::metrics_port)),
@@ -138,7 +181,7 @@ pub enum Stage {
 
 /// Reads the rows of one stage.
 pub fn apply(work: &mut Work<'_>, stage: Stage) {
-    for row in TABLE {
+    for row in rows() {
         if matches!(row.how, How::Late(_)) != (stage == Stage::Late) {
             continue;
         }
@@ -156,10 +199,11 @@ fn apply_row(work: &mut Work<'_>, row: &Row) -> Result<(), String> {
     };
     let Some(found) = found else { return Ok(()) };
     match row.how {
-        How::Set(convert) => {
+        How::Set(convert) | How::Secret(convert) => {
             work.set(row.path, &convert(&found.value)?, &found)?;
             // What came from a file may be a secret, and a URL may carry one.
-            let value = match found.name == row.name && row.guide != OTEL {
+            let open = matches!(row.how, How::Set(_)) && row.guide != OTEL;
+            let value = match found.name == row.name && open {
                 true => format!("={}", found.value),
                 false => String::new(),
             };

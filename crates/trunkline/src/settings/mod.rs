@@ -4,8 +4,8 @@
 //! what to write instead. Weakest first: built-in defaults, the file, the legacy names of the guides
 //! ([`legacy`]), `TRUNKLINE_` names ([`mod@env`]), flags.
 //!
-//! The way of a value: `tree` (text with origins) → `expand` (`${NAME}`) → [`legacy`] and [`mod@env`] laid over →
-//! `decode` (types) → `validate` (sense).
+//! The way of a value: `tree` (text with origins) → `spelling` (one name for each) → `expand` (`${NAME}`) →
+//! [`legacy`] and [`mod@env`] laid over → `decode` (types) → `validate` (sense).
 
 mod convert;
 mod decode;
@@ -14,7 +14,9 @@ mod expand;
 pub mod legacy;
 mod log_level;
 mod problem;
+mod secrets;
 mod show;
+mod spelling;
 mod tree;
 mod validate;
 mod vars;
@@ -22,15 +24,25 @@ mod vars;
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 
+use access::identity::{AuthSettings, RbacSettings, RoleSettings};
+use access::ip::IpSettings;
+use access::limits::LimitSettings;
+use access::prices::Prices;
+use base::{Duration, Secret};
+use bus::settings::{
+    BlobsSettings, CacheSettings, EventsSettings, QueueSettings, RabbitmqSettings, RedisSettings, Short,
+};
 use gateway::settings::{Models, Providers, ResilienceSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use server::settings::ServerSettings;
+use store::settings::PoolSettings;
 use telemetry::settings::TelemetrySettings;
 
 pub use problem::{Origin, Path, Problem, Step};
 pub use vars::{Env, Found};
 
+use secrets::Secrets;
 use tree::{Node, Source};
 
 pub use tree::MAX_BYTES as MAX_FILE;
@@ -52,21 +64,72 @@ pub struct Settings {
     pub models: Models,
     /// How long to wait and how often to try.
     pub resilience: ResilienceSettings,
+    /// What model calls cost, by `provider/model`; `*` stands for any text. Over the built-in prices.
+    pub prices: Prices,
+    /// Tokens of an identity provider (OAuth2, OpenID Connect).
+    pub auth: AuthSettings,
+    /// Roles, each with its permissions; over the built-in `admin`, `viewer` and `caller`.
+    pub roles: RoleSettings,
+    /// The same in the form of Paladin's guide.
+    pub rbac: RbacSettings,
+    /// How many requests and tokens, and how many at once.
+    pub limits: LimitSettings,
+    /// Where requests may come from.
+    pub ip: IpSettings,
     /// Logs, traces and metrics.
     pub telemetry: TelemetrySettings,
 }
 
 /// `data:`, where our own state is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSettings {
     /// The directory of everything we keep; made with mode 0700 when it is missing.
     pub dir: PathBuf,
+    /// The database: `sqlite` (a file in `dir`), or the URL of a PostgreSQL server, `postgresql://…`.
+    pub store: Secret,
+    /// The URL of a PostgreSQL read replica, for queries that may be a moment old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_replica: Option<Secret>,
+    /// Connections to the database.
+    pub pool: PoolSettings,
+    /// How long the audit is kept.
+    pub audit_retention: Duration,
+    /// How long single calls are kept. Their sums by day stay.
+    pub usage_retention: Duration,
+    /// How long what a replica has leased of budgets is kept for it after it was last heard of.
+    pub lease_grace: Duration,
+    /// Values kept for a time. `cache: memory` is short for `cache: {backend: memory}`.
+    pub cache: Short<CacheSettings>,
+    /// Work that waits. `queue: store` is short for `queue: {backend: store}`.
+    pub queue: Short<QueueSettings>,
+    /// How replicas tell each other that something changed. `events: auto` is short for `events: {backend: auto}`.
+    pub events: Short<EventsSettings>,
+    /// Files by key. `blobs: local` is short for `blobs: {backend: local}`.
+    pub blobs: Short<BlobsSettings>,
+    /// The Redis server, and how each Redis is spoken to.
+    pub redis: RedisSettings,
+    /// The RabbitMQ server. `host` alone is enough.
+    pub rabbitmq: RabbitmqSettings,
 }
 
 impl Default for DataSettings {
     fn default() -> Self {
-        DataSettings { dir: PathBuf::from("./trunkline-data") }
+        DataSettings {
+            dir: PathBuf::from("./trunkline-data"),
+            store: Secret::from("sqlite".to_owned()),
+            store_replica: None,
+            pool: PoolSettings::default(),
+            audit_retention: Duration::from_secs(90 * 86_400),
+            usage_retention: Duration::from_secs(90 * 86_400),
+            lease_grace: Duration::from_secs(600),
+            cache: Short::default(),
+            queue: Short::default(),
+            events: Short::default(),
+            blobs: Short::default(),
+            redis: RedisSettings::default(),
+            rabbitmq: RabbitmqSettings::default(),
+        }
     }
 }
 
@@ -113,6 +176,16 @@ pub fn find_file(named: Option<&FilePath>, env: &Env) -> Option<PathBuf> {
 /// Reads the settings. The error is everything that is wrong: the file's problems in its order, then the
 /// others.
 pub fn load(file: Option<&FilePath>, env: &Env, flags: &Flags) -> Result<Loaded, Vec<Problem>> {
+    load_with(file, &Secrets::new(env), flags)
+}
+
+/// The same without asking secrets managers, for a look at what is no secret.
+pub fn load_offline(file: Option<&FilePath>, env: &Env, flags: &Flags) -> Result<Loaded, Vec<Problem>> {
+    load_with(file, &Secrets::offline(env), flags)
+}
+
+fn load_with(file: Option<&FilePath>, secrets: &Secrets<'_>, flags: &Flags) -> Result<Loaded, Vec<Problem>> {
+    let env = secrets.env();
     let mut problems = Vec::new();
     let mut notes = Vec::new();
     let mut tree = match file {
@@ -120,11 +193,13 @@ pub fn load(file: Option<&FilePath>, env: &Env, flags: &Flags) -> Result<Loaded,
         None => Some(Node::map(Origin::Default(""))),
     };
     let Some(mut tree) = tree.take() else { return Err(in_order(problems)) };
-    let unresolved = expand::expand(&mut tree, env);
+    spelling::settle(&mut tree, &mut problems);
+    let unresolved = expand::expand(&mut tree, secrets);
 
     let mut work = legacy::Work { tree: &mut tree, env, notes: &mut notes, problems: &mut problems };
     legacy::apply(&mut work, legacy::Stage::Early);
     env::apply(work.tree, env, &schema(), work.problems);
+    spelling::spread(work.tree);
     apply_flags(&mut work, flags);
     legacy::apply(&mut work, legacy::Stage::Late);
     demo_when_empty(&mut tree);
@@ -246,7 +321,8 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("server.metrics", a.metrics == b.metrics),
         ("server.threads", a.threads == b.threads),
         ("server.header_timeout", a.header_timeout == b.header_timeout),
-        ("data.dir", old.data.dir == new.data.dir),
+        ("data", old.data == new.data),
+        ("auth", old.auth == new.auth),
         // The level is applied at once.
         ("telemetry.log.format", s.log.format == t.log.format),
         ("telemetry.log.file", s.log.file == t.log.file),

@@ -1,8 +1,12 @@
 //! What types alone cannot say: names that must exist, values that make no sense together.
 
+mod data;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use access::identity::Roles;
+use access::prices::{PriceTable, Prices};
 use base::{Duration, Secret};
 use gateway::settings::{BreakerSettings, ProviderSettings, ResilienceOverrides};
 use llm::Kind;
@@ -31,6 +35,9 @@ pub fn validate(settings: &Settings, tree: &Node, problems: &mut Vec<Problem>) {
     checks.providers();
     checks.models();
     checks.resilience();
+    checks.prices();
+    checks.identity();
+    checks.limits();
     checks.telemetry();
 }
 
@@ -174,9 +181,40 @@ impl Checks<'_> {
         }
     }
 
-    fn data(&mut self) {
-        if self.settings.data.dir.as_os_str().is_empty() {
-            self.report(&Path::of("data.dir"), "must name a directory");
+    fn prices(&mut self) {
+        for (name, price) in &self.settings.prices {
+            let path = Path::of("prices").key(name);
+            if let Err(error) = access::prices::check_name(name) {
+                self.report(&path, error.to_string());
+            } else if let Err(error) = price.check() {
+                self.report(&path, error.to_string());
+            }
+        }
+        if let Err(error) = PriceTable::new(&self.settings.prices, &Prices::new()) {
+            self.report(&Path::of("prices"), error.to_string());
+        }
+    }
+
+    fn limits(&mut self) {
+        let limits = self.settings.limits.problems().into_iter().map(|(path, text)| ("limits", path, text));
+        let ip = self.settings.ip.problems().into_iter().map(|(path, text)| ("ip", path, text));
+        for (section, path, text) in limits.chain(ip).collect::<Vec<_>>() {
+            self.report(&Path::of(&format!("{section}.{path}")), text);
+        }
+    }
+
+    fn identity(&mut self) {
+        match Roles::of_settings(&self.settings.roles, &self.settings.rbac) {
+            Ok((roles, _)) => {
+                for (path, message) in self.settings.auth.check(&roles) {
+                    self.report(&Path::of(&path), message);
+                }
+            }
+            Err(errors) => {
+                for (path, error) in errors {
+                    self.report(&Path::of(&path), error.to_string());
+                }
+            }
         }
     }
 

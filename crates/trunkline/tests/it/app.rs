@@ -50,7 +50,7 @@ impl TestApp {
         let loaded = settings::load(Some(&file), &env, &flags).unwrap_or_else(|problems| {
             panic!("{}", problems.iter().map(|p| format!("{p}\n")).collect::<String>())
         });
-        let app = App::start(loaded.settings, None).unwrap();
+        let app = App::start(loaded.settings, None).await.unwrap();
         let keys = app.first_run.as_ref().unwrap();
         TestApp {
             url: app.server.url(),

@@ -2,9 +2,13 @@
 //! speak over real sockets.
 #![cfg(test)]
 
+mod admin;
+mod admin_api;
 mod app;
+mod door;
 mod faults;
 mod house;
+mod money;
 mod openai;
 mod process;
 mod telemetry;

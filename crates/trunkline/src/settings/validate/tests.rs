@@ -192,3 +192,50 @@ fn a_name_from_the_environment_is_not_repeated() {
     let found = problems("telemetry: {log: {level: '${FROM_ENV}'}}");
     assert!(found.len() == 1 && !found[0].contains("sk-secret"), "{found:?}");
 }
+
+#[test]
+fn the_backends_of_data_make_sense() {
+    for (data, expected) in [
+        ("cache: redis", "1 data.cache.backend: `redis` needs `data.redis.url`"),
+        ("cache: Memory", "data.cache.backend: must be `memory`, `store`, `redis`"),
+        ("cache: 'amqp://h'", "data.cache.backend: must be `memory`"),
+        ("cache: 'redis://h:x'", "data.cache.backend: the address of Redis: is not a Redis URL"),
+        ("cache: {max_entries: 0}", "data.cache.max_entries: must be at least 1"),
+        ("cache: {max_size: 0B}", "data.cache.max_size: must be more than 0"),
+        ("queue: memory", "data.queue.backend: must be `store`"),
+        ("queue: 'amqp://h'", "data.queue.backend: is a queue that processes share"),
+        ("store: 'postgresql://h/d', queue: rabbitmq", "`rabbitmq` needs `data.rabbitmq.host`"),
+        ("queue: {prefix: 'a b'}", "data.queue.prefix: must not contain spaces"),
+        ("events: store", "data.events.backend: `store` needs a PostgreSQL server"),
+        ("events: 'nats://h'", "data.events.backend: must be `auto`"),
+        ("events: 'amqp://'", "data.events.backend: must be the URL of a RabbitMQ"),
+        ("events: {prefix: ''}", "data.events.prefix: must not be empty"),
+        ("blobs: 'ftp://h'", "data.blobs.backend: must be `local`, or the URL of a bucket"),
+        ("blobs: redis", "data.blobs.backend: must be `local`"),
+        ("blobs: {endpoint: 'minio:9000'}", "data.blobs.endpoint: must begin with `http://`"),
+        ("blobs: {max_connections: 0}", "data.blobs.max_connections: must be from 1 to 10000"),
+        ("redis: {url: 'postgresql://h'}", "data.redis.url: the address of Redis: a Redis URL begins"),
+        ("redis: {url: 'h,sssl=true'}", "data.redis.url: the address of Redis: `sssl` is not an option"),
+        ("redis: {pool_size: 0}", "data.redis.pool_size: must be from 1 to 10000"),
+        ("redis: {connect_timeout: 0s}", "data.redis.connect_timeout: must be more than 0"),
+        ("rabbitmq: {url: 'http://h'}", "data.rabbitmq.url: must be the URL of a RabbitMQ"),
+        ("rabbitmq: {host: 'amqp://h'}", "data.rabbitmq.host: must be the name of a host alone"),
+        ("rabbitmq: {partition_count: 1001}", "data.rabbitmq.partition_count: must be from 1 to 1000"),
+        ("rabbitmq: {prefetch_count: 0}", "data.rabbitmq.prefetch_count: must be at least 1"),
+        ("rabbitmq: {min_connections: 6}", "min_connections: must not be more than `max_connections`"),
+        ("rabbitmq: {requested_heartbeat: 20h}", "requested_heartbeat: must be at most"),
+        ("rabbitmq: {vhost: ''}", "data.rabbitmq.vhost: must not be empty"),
+    ] {
+        let found = problems(&format!("data: {{{data}}}"));
+        assert!(found.len() == 1 && found[0].contains(expected), "{data}: {found:#?}");
+    }
+    for data in [
+        "redis: {url: redis}, cache: redis, events: redis",
+        "cache: 'redis-cluster:6379,abortConnect=false', blobs: 's3://bucket/p'",
+        "store: 'postgresql://h/d', queue: 'amqps://u:p@h/v', events: store",
+        "rabbitmq: {host: h, requested_heartbeat: 0s}, events: rabbitmq",
+        "cache: , queue: store, events: auto, blobs: local",
+    ] {
+        assert_eq!(problems(&format!("data: {{{data}}}")), [""; 0], "{data}");
+    }
+}

@@ -1,5 +1,5 @@
-//! Who may know whom. Dependencies point one way, `trunkline → server → gateway → {access, llm} → telemetry →
-//! {chat, base}`, and what only one crate may use, only that one names.
+//! Who may know whom. Dependencies point one way, `trunkline → server → gateway → {access, llm} → {store, bus} →
+//! telemetry → {chat, base}`, and what only one crate may use, only that one names.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,20 +14,29 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("chat", &[]),
     ("telemetry", &["base"]),
-    ("access", &["base", "telemetry"]),
+    ("store", &["base", "telemetry"]),
+    ("bus", &["base", "telemetry"]),
+    ("access", &["base", "telemetry", "store", "bus"]),
     ("llm", &["base", "chat", "telemetry"]),
     ("gateway", &["base", "chat", "telemetry", "access", "llm"]),
-    ("server", &["base", "chat", "telemetry", "access", "llm", "gateway"]),
-    ("trunkline", &["base", "chat", "telemetry", "access", "llm", "gateway", "server"]),
+    ("server", &["base", "chat", "telemetry", "store", "access", "llm", "gateway"]),
+    ("trunkline", &["base", "chat", "telemetry", "store", "bus", "access", "llm", "gateway", "server"]),
     ("testkit", &[]),
     ("bench", &[]),
 ];
 
-/// What only its tests may use, in any crate.
-const FOR_TESTS: &[&str] = &["testkit"];
+/// What only its tests may use, in any crate: `bus` for the conformance suites of its seams.
+const FOR_TESTS: &[&str] = &["testkit", "bus"];
 
 /// A library, and the only crates that may name it.
-const ONLY: &[(&str, &[&str])] = &[("axum", &["server"]), ("clap", &["trunkline", "bench"])];
+const ONLY: &[(&str, &[&str])] = &[
+    ("axum", &["server"]),
+    ("clap", &["trunkline", "bench"]),
+    ("sqlx", &["store", "testkit"]),
+    ("redis", &["bus"]),
+    ("lapin", &["bus"]),
+    ("object_store", &["bus"]),
+];
 
 /// What nobody may bring in, at any depth: there is one TLS stack, rustls on ring.
 const BANNED: &[&str] = &["openssl", "openssl-sys", "native-tls", "aws-lc-rs", "aws-lc-sys"];

@@ -41,11 +41,20 @@ async fn keys_are_made_once_and_stored_hashed() {
     let (key, admin) = (key.as_str().unwrap(), admin.as_str().unwrap());
     assert_eq!(first.chat("demo/chat").await.status, 200);
     assert_eq!((as_admin(&first, admin).await, as_admin(&first, key).await), (200, 403));
-    for entry in std::fs::read_dir(&data).unwrap() {
-        let path = entry.unwrap().path();
-        assert_eq!(mode(&path), 0o600, "{}", path.display());
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(!text.contains(key) && !text.contains(admin), "{} holds a key", path.display());
+    let mut folders = vec![data.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                assert_eq!(mode(&path), 0o700, "{}", path.display());
+                folders.push(path);
+                continue;
+            }
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+            let bytes = std::fs::read(&path).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!text.contains(key) && !text.contains(admin), "{} holds a key", path.display());
+        }
     }
     // They are in the ready file only: neither the log nor the output has them, for there is no terminal.
     assert_eq!(first.stop(), Some(0));
@@ -180,7 +189,7 @@ async fn the_flags_say_where_and_what() {
         .env("TRUNKLINE_SERVER__DRAIN_DELAY", "0s");
     std::fs::write(program.dir().join("mine.yaml"), settings).unwrap();
     let process = program.start();
-    assert!(process.dir().join("elsewhere/keys.json").exists());
+    assert!(process.dir().join("elsewhere/trunkline.db").exists());
     // With the role `admin` alone there are no models here.
     assert_eq!((process.chat("mine").await.status, process.get("/health").await.status), (404, 200));
     let other = Program::within(

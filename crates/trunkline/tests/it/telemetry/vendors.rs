@@ -25,7 +25,7 @@ async fn sent(vars: &[(&str, &str)]) -> (String, Collector) {
     let (dir, collector) = (tempfile::tempdir().unwrap(), Collector::start());
     let mut settings = settings(dir.path(), vars);
     let address = settings.telemetry.otlp.endpoint.replace(collector.base_url()).unwrap();
-    let app = App::start(settings, None).unwrap();
+    let app = App::start(settings, None).await.unwrap();
     let key = format!("Bearer {}", app.first_run.as_ref().unwrap().key.expose());
     let body = hello(false).replace("\"m\"", "\"demo/chat\"");
     let client = Client::new(app.server.url());
@@ -117,7 +117,7 @@ async fn an_endpoint_that_is_set_gets_no_vendors_key() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=one"),
     ];
-    let app = App::start(settings(dir.path(), &vars), None).unwrap();
+    let app = App::start(settings(dir.path(), &vars), None).await.unwrap();
     app.shutdown().await;
     let exports = collector.headers();
     assert!(!exports.is_empty());

@@ -1,0 +1,39 @@
+//! The database: SQLite by default, PostgreSQL by URL. One schema, one set of queries.
+
+mod audit;
+mod cache;
+mod db;
+mod error;
+mod events;
+mod groups;
+mod idempotency;
+mod keys;
+mod ledger;
+mod meta;
+mod migrate;
+mod queue;
+mod resources;
+pub mod settings;
+mod sql;
+#[cfg(test)]
+mod testing;
+mod time;
+mod usage;
+
+pub use audit::{AuditEntry, AuditFilter, AuditRow, BadRow, Link, Verified};
+pub use cache::StoreCache;
+pub use db::{Db, Engine, PoolState};
+pub use error::StoreError;
+pub use events::PostgresEvents;
+pub use groups::{Group, GroupFields, TransactionKind, TransactionRow};
+pub use idempotency::{Claim, IDEMPOTENCY_KEEP_MS, Idempotency};
+pub use keys::{KeyFields, KeyFilter, KeyRow, NewKey};
+pub use ledger::{Applied, Batch, Grant, Reservation, Silent, SpendAlert, UsageRecord};
+pub use meta::Change;
+pub use migrate::{MIGRATIONS, Migration};
+pub use queue::StoreQueue;
+pub use resources::{Imported, MANY, Resource, ResourceDraft};
+pub use time::now_ms;
+pub use usage::{
+    Dimension, RequestFilter, RequestRow, USAGE_ROWS, UsageQuery, UsageRow, UsageSummary, UsageSums,
+};
