@@ -1,6 +1,6 @@
 //! What a model call used, and how it ended.
 
-/// Tokens of one call, normalised: `cached_input` is part of `input`, `reasoning` part of `output`,
+/// Tokens of one call, normalised: `cached_input` and `cache_write` are parts of `input`, `reasoning` part of `output`,
 /// whatever the provider's own way of counting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -8,6 +8,8 @@ pub struct Usage {
     pub input: u64,
     /// The part of `input` that the provider read from its cache.
     pub cached_input: u64,
+    /// The part of `input` that the provider wrote to its cache, where it counts that.
+    pub cache_write: u64,
     /// Tokens of the answer, reasoning included.
     pub output: u64,
     /// The part of `output` that was reasoning.

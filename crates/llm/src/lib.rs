@@ -1,8 +1,11 @@
-//! Speaking to providers: the OpenAI dialect, server-sent events, `Retry-After`, and one file for each
-//! kind of provider. Nothing here decides where a call goes or whether it is tried again; that is
+//! Speaking to providers: the dialects, server-sent events, `Retry-After`, and one file for each kind of
+//! provider. Nothing here decides where a call goes or whether it is tried again; that is
 //! `gateway`.
 
 pub mod client;
+mod dialect;
+pub mod dialects;
+pub mod form;
 pub mod openai;
 mod provider;
 pub mod providers;
@@ -11,4 +14,5 @@ pub mod sse;
 pub mod tokens;
 
 pub use client::Client;
+pub use dialect::{Dialect, Egress, Ingress, StreamReader, StreamWriter};
 pub use provider::{BodyError, Inbound, InboundBody, Kind, Operation, Outbound, Provider, SendError};

@@ -73,6 +73,7 @@ impl From<&base::Usage> for Units<'_> {
         Units {
             input: usage.input,
             cached_input: usage.cached_input,
+            cache_write: usage.cache_write,
             output: usage.output,
             reasoning: usage.reasoning,
             ..Units::default()

@@ -135,6 +135,7 @@ impl WireUsage {
         Usage {
             input,
             cached_input: cached.min(input),
+            cache_write: 0,
             output,
             reasoning: reasoning.min(output),
             estimated: false,
@@ -152,7 +153,7 @@ mod tests {
             "usage":{"prompt_tokens":11,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":3},
             "completion_tokens_details":{"reasoning_tokens":2}}}"#;
         let answer = read_answer(body).unwrap();
-        let usage = Usage { input: 11, cached_input: 3, output: 7, reasoning: 2, estimated: false };
+        let usage = Usage { input: 11, cached_input: 3, output: 7, reasoning: 2, ..Usage::default() };
         assert_eq!(answer.usage, Some(usage));
         assert_eq!((answer.model.as_deref(), answer.finish_reason.as_deref()), (Some("m-1"), Some("stop")));
         assert_eq!(answer.text, "");

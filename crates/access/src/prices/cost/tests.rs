@@ -20,7 +20,7 @@ fn tokens_are_charged_by_their_kind() {
         cached_input: 400_000,
         output: 500_000,
         reasoning: 100_000,
-        estimated: false,
+        ..base::Usage::default()
     };
     // 0.6 × 2 + 0.4 × 0.5 + 0.5 × 8; reasoning costs as output does.
     assert_eq!(cost(GPT, &Units::from(&usage)), "5.4");
