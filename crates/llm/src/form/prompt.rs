@@ -178,7 +178,8 @@ pub struct ToolCall {
     pub name: String,
     /// JSON of an object, as the model wrote it.
     pub arguments: String,
-    /// The signature of the reasoning behind it (Gemini's `thoughtSignature`), see [`super::seal`].
+    /// The signature of the reasoning behind it, as its maker wrote it: Gemini's `thoughtSignature`. Dialects
+    /// without a place for it carry it sealed in a piece of redacted reasoning right before the call.
     pub signature: Option<String>,
 }
 

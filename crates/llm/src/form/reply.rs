@@ -6,6 +6,7 @@ use base::Usage;
 use serde_json::Value;
 
 use super::{Part, Prompt};
+use crate::Dialect;
 
 /// A whole answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -95,7 +96,7 @@ pub enum Piece {
     Signature {
         /// Of which answer.
         choice: u32,
-        /// The signature, see [`super::seal`].
+        /// The signature as its maker wrote it.
         signature: String,
         /// It stands for reasoning whose text is withheld.
         redacted: bool,
@@ -134,7 +135,7 @@ pub enum Piece {
         /// Of which answer.
         choice: u32,
         /// Whose.
-        dialect: crate::Dialect,
+        dialect: Dialect,
         /// As it stands there.
         value: Value,
     },
@@ -181,6 +182,9 @@ pub struct Frame {
     pub id: String,
     /// The model as the client named it.
     pub model: String,
+    /// What the provider speaks: whose the signatures are that [`Piece`] and [`super::ToolCall`] bring raw, and
+    /// that a writer seals ([`super::seal`]).
+    pub origin: Dialect,
     /// Seconds since 1970.
     pub created: u64,
     /// What was asked.
