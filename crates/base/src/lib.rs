@@ -4,6 +4,7 @@
 
 mod error;
 mod ids;
+mod models;
 mod money;
 pub mod seams;
 mod secret;
@@ -14,6 +15,7 @@ mod usage;
 
 pub use error::Kind;
 pub use ids::RequestId;
+pub use models::{ModelCaller, ModelError, Models, Transcription};
 pub use money::{Money, MoneyError};
 pub use secret::Secret;
 pub use trace::TraceContext;

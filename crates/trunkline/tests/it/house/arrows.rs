@@ -19,8 +19,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("access", &["base", "telemetry", "store", "bus"]),
     ("llm", &["base", "chat", "telemetry"]),
     ("gateway", &["base", "chat", "telemetry", "access", "llm"]),
-    ("server", &["base", "chat", "telemetry", "store", "access", "llm", "gateway"]),
-    ("trunkline", &["base", "chat", "telemetry", "store", "bus", "access", "llm", "gateway", "server"]),
+    ("conversations", &["base", "chat", "telemetry", "store", "bus", "access"]),
+    ("server", &["base", "chat", "telemetry", "store", "access", "llm", "gateway", "conversations"]),
+    (
+        "trunkline",
+        &["base", "chat", "telemetry", "store", "bus", "access", "llm", "gateway", "conversations", "server"],
+    ),
     ("testkit", &[]),
     ("bench", &[]),
 ];

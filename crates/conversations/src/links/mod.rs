@@ -1,0 +1,33 @@
+//! The links, one file each, and the table of their names.
+
+mod tag;
+
+use serde_json::Value;
+
+use crate::environment::Environment;
+use crate::link::Link;
+use crate::options::OptionsError;
+
+/// Makes a link of a module from its options; `null` for none given.
+type Make = fn(Value, &Environment) -> Result<Box<dyn Link>, OptionsError>;
+
+/// Each module: its name, other names that old files use, and who makes it.
+const TABLE: &[(&str, &[&str], Make)] = &[(tag::MODULE, &["tag"], tag::make)];
+
+/// Makes a link. The module's name is as in the Conserver's file: `links.tag`.
+pub fn make(module: &str, options: Value, environment: &Environment) -> Result<Box<dyn Link>, OptionsError> {
+    let row = TABLE.iter().find(|(name, aliases, _)| *name == module || aliases.contains(&module));
+    let Some((_, _, make)) = row else {
+        let names: Vec<&str> = modules().collect();
+        return Err(OptionsError::new(format!(
+            "there is no link module `{module}`; there are {}",
+            names.join(", ")
+        )));
+    };
+    make(options, environment)
+}
+
+/// The names of all modules.
+pub fn modules() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _, _)| *name)
+}
