@@ -70,6 +70,12 @@ pub trait Ingress: Send + Sync {
 
     /// The event that tells a client, within a stream, that it failed. Nothing follows it.
     fn error_event(&self, class: ErrorClass, message: &str, code: &str) -> Bytes;
+
+    /// What ends a stream that a provider left without its last event although it was whole. Empty where the
+    /// dialect has none.
+    fn terminator(&self) -> &'static [u8] {
+        b""
+    }
 }
 
 /// The side that speaks with a provider.

@@ -1,12 +1,14 @@
 //! The dialects, one folder each, and where to find them.
 
+pub mod chat;
+
 use crate::dialect::{Dialect, Egress, Ingress};
 
 /// What speaks a dialect with clients; `None` for those that only providers speak.
 pub fn ingress(dialect: Dialect) -> Option<&'static dyn Ingress> {
     match dialect {
-        Dialect::Chat
-        | Dialect::Completions
+        Dialect::Chat => Some(&chat::Chat),
+        Dialect::Completions
         | Dialect::Responses
         | Dialect::Messages
         | Dialect::Gemini
@@ -17,8 +19,8 @@ pub fn ingress(dialect: Dialect) -> Option<&'static dyn Ingress> {
 /// What speaks a dialect with providers.
 pub fn egress(dialect: Dialect) -> Option<&'static dyn Egress> {
     match dialect {
-        Dialect::Chat
-        | Dialect::Completions
+        Dialect::Chat => Some(&chat::Chat),
+        Dialect::Completions
         | Dialect::Responses
         | Dialect::Messages
         | Dialect::Gemini
