@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["base", "telemetry"]),
     ("bus", &["base", "telemetry"]),
     ("access", &["base", "telemetry", "store", "bus"]),
+    ("guard", &[]),
     ("llm", &["base", "chat", "telemetry"]),
     ("gateway", &["base", "chat", "telemetry", "access", "llm"]),
     ("conversations", &["base", "chat", "telemetry", "store", "bus", "access"]),
