@@ -111,4 +111,11 @@ pub trait StreamWriter: Send {
     /// Appends the events for one piece to `out`, framing included. Usage that arrives before the end is held
     /// for where the dialect tells it. [`Piece::Error`] is never given here.
     fn write(&mut self, piece: &Piece, out: &mut Vec<u8>);
+
+    /// Appends the events that tell the client that the answer failed, where the dialect tells with them what came
+    /// until then (Responses: `response.failed`). Nothing follows. `false`: [`Ingress::error_event`] says it.
+    fn fail(&mut self, class: ErrorClass, message: &str, code: &str, out: &mut Vec<u8>) -> bool {
+        let _ = (class, message, code, out);
+        false
+    }
 }

@@ -55,6 +55,9 @@ pub struct Prompt {
     pub include_usage: bool,
     /// Fields of the request that have no place here, by their names in the dialect it came in.
     pub rest: Map<String, Value>,
+    /// What the dialect it came in repeats in its answers, as it stands there (Responses: `instructions`, `tools`,
+    /// `truncation` …). For the writer of the answer alone.
+    pub echo: Map<String, Value>,
 }
 
 /// What one participant says.
