@@ -294,9 +294,9 @@ impl ReasoningAsk {
         self.effort.as_deref().or_else(|| {
             Some(match self.budget? {
                 0 => "none",
-                ..=1_024 => "minimal",
-                ..=4_096 => "low",
-                ..=12_288 => "medium",
+                1..=1_024 => "minimal",
+                1_025..=4_096 => "low",
+                4_097..=12_288 => "medium",
                 _ => "high",
             })
         })

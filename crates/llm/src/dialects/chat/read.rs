@@ -55,6 +55,7 @@ pub(super) fn prompt(body: &[u8]) -> Result<Prompt, Refusal> {
         stream: wire.stream.unwrap_or(false),
         include_usage: wire.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
         rest,
+        echo: Map::new(),
     };
     match wire.modalities {
         Some(modalities) if modalities.iter().any(|modality| modality != "text") => {
