@@ -5,10 +5,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use llm::dialects::{egress, ingress};
+use llm::form::{self, Part};
 use llm::openai::{Answer, Envelope, read_answer};
-use llm::{Client, Inbound, Outbound};
+use llm::{Client, Dialect, Inbound, Operation, Outbound};
 use tokio::time::timeout;
 
+use crate::convert::Translation;
 use crate::failure::{ErrorAnswer, Failure};
 use crate::reader::Reader;
 use crate::snapshot::Target;
@@ -20,7 +23,7 @@ const MAX_ERROR: usize = 256 << 10;
 
 /// What an attempt brought.
 pub(crate) enum Success {
-    /// A whole answer, read and checked.
+    /// A whole answer, read and checked, in the client's dialect.
     Whole { body: Bytes, answer: Answer },
     /// A stream whose first content is here.
     Stream(Box<Reader>),
@@ -33,14 +36,20 @@ pub(crate) async fn attempt(
     target: &Target,
     outbound: Outbound,
     envelope: &Envelope,
+    translation: Translation,
     limit: Duration,
 ) -> Result<Success, Failure> {
+    let operation = outbound.operation;
     let work = async {
         let inbound = target.provider.provider.send(client, outbound).await.map_err(Failure::Send)?;
         if inbound.status != StatusCode::OK {
-            return Err(Failure::Status(error_answer(inbound).await));
+            return Err(Failure::Status(error_answer(inbound, translation.provider).await));
         }
-        if envelope.stream { stream(inbound, envelope, target).await } else { whole(inbound).await }
+        if envelope.stream {
+            stream(inbound, envelope, target, translation).await
+        } else {
+            whole(inbound, operation, &translation).await
+        }
     };
     match timeout(limit, work).await {
         Ok(done) => done.map_err(|failure| failure.redacted(&target.provider)),
@@ -48,26 +57,68 @@ pub(crate) async fn attempt(
     }
 }
 
-async fn whole(inbound: Inbound) -> Result<Success, Failure> {
+async fn whole(
+    inbound: Inbound,
+    operation: Operation,
+    translation: &Translation,
+) -> Result<Success, Failure> {
     let body = inbound.body.collect(MAX_ANSWER).await.map_err(|e| Failure::Protocol(e.to_string()))?;
-    let answer = read_answer(&body).map_err(Failure::Protocol)?;
-    Ok(Success::Whole { body, answer })
+    let plain = matches!(translation.provider, Dialect::Chat | Dialect::Completions);
+    if translation.frame.is_none() && (plain || operation != Operation::Chat) {
+        let answer = read_answer(&body).map_err(Failure::Protocol)?;
+        return Ok(Success::Whole { body, answer });
+    }
+    let unknown = || Failure::Protocol(format!("nothing reads {}", translation.provider.as_str()));
+    let read = egress(translation.provider).ok_or_else(unknown)?;
+    let read = read.read_answer(&body).map_err(Failure::Protocol)?;
+    let body = match (&translation.frame, ingress(translation.client)) {
+        (Some(frame), Some(writer)) => writer.write_answer(&read, frame),
+        _ => body,
+    };
+    Ok(Success::Whole { answer: facts(read), body })
 }
 
-async fn stream(inbound: Inbound, envelope: &Envelope, target: &Target) -> Result<Success, Failure> {
+/// What the record needs of an answer.
+fn facts(answer: form::Answer) -> Answer {
+    let text = match answer.usage {
+        Some(_) => String::new(),
+        None => answer.choices.iter().flat_map(|choice| &choice.parts).map(text_of).collect(),
+    };
+    let finish_reason = answer.choices.first().map(|choice| choice.finish.as_str().to_owned());
+    Answer { usage: answer.usage, model: answer.model, finish_reason, text }
+}
+
+/// What a part counts as, when it must be counted here.
+fn text_of(part: &Part) -> String {
+    match part {
+        Part::Text { text, .. } | Part::Refusal(text) => text.clone(),
+        Part::Reasoning(reasoning) => reasoning.text.clone(),
+        Part::ToolCall(call) => format!("{}{}", call.name, call.arguments),
+        _ => String::new(),
+    }
+}
+
+async fn stream(
+    inbound: Inbound,
+    envelope: &Envelope,
+    target: &Target,
+    translation: Translation,
+) -> Result<Success, Failure> {
     let media = inbound.headers.get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
     if !media.to_ascii_lowercase().starts_with(b"text/event-stream") {
         return Err(Failure::Protocol("a stream was asked for and the answer is none".into()));
     }
-    let mut reader = Box::new(Reader::new(inbound.body, envelope, target.resilience.idle_timeout.0));
+    let mut reader =
+        Box::new(Reader::new(inbound.body, envelope, translation, target.resilience.idle_timeout.0));
     reader.prime().await?;
     Ok(Success::Stream(reader))
 }
 
-async fn error_answer(inbound: Inbound) -> ErrorAnswer {
+async fn error_answer(inbound: Inbound, dialect: Dialect) -> ErrorAnswer {
     let Inbound { status, headers, body } = inbound;
     ErrorAnswer {
         status,
+        dialect,
         content_type: headers.get(CONTENT_TYPE).cloned(),
         retry_after: llm::retry_after::parse(&headers, SystemTime::now()),
         // An error whose body cannot be read is still that error.

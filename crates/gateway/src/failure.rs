@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use llm::SendError;
-use llm::openai::{ProviderError, read_error};
+use llm::dialects::egress;
+use llm::openai::{ProviderError, Refusal, read_error};
+use llm::{Dialect, SendError};
 
 use crate::error::Error;
 use crate::snapshot::ProviderEntry;
@@ -24,12 +25,16 @@ pub(crate) enum Failure {
     Slow,
     /// An answer that is none: cut off, malformed, an error with status 200.
     Protocol(String),
+    /// The provider speaks another dialect, which the request cannot be said in. It was not asked.
+    Unfit(Refusal),
 }
 
 /// A provider's answer with an error status.
 #[derive(Debug)]
 pub(crate) struct ErrorAnswer {
     pub status: StatusCode,
+    /// What the provider speaks.
+    pub dialect: Dialect,
     pub content_type: Option<HeaderValue>,
     pub retry_after: Option<Duration>,
     pub body: Bytes,
@@ -58,14 +63,14 @@ impl Failure {
                 Failure::Status(ErrorAnswer { body: provider.redact_body(answer.body), ..answer })
             }
             Failure::Protocol(what) => Failure::Protocol(provider.redact(&what)),
-            Failure::Send(_) | Failure::Slow => self,
+            Failure::Send(_) | Failure::Slow | Failure::Unfit(_) => self,
         }
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
             Failure::Send(_) | Failure::Protocol(_) => Verdict::Again(None),
-            Failure::Slow => Verdict::Leave,
+            Failure::Slow | Failure::Unfit(_) => Verdict::Leave,
             Failure::Status(answer) => match answer.status.as_u16() {
                 429 => Verdict::Limited(answer.retry_after),
                 503 if answer.retry_after.is_some() => Verdict::Limited(answer.retry_after),
@@ -85,6 +90,7 @@ impl Failure {
     pub(crate) fn is_ill_health(&self) -> bool {
         match self {
             Failure::Send(_) | Failure::Slow | Failure::Protocol(_) => true,
+            Failure::Unfit(_) => false,
             Failure::Status(answer) => match answer.status.as_u16() {
                 401..=403 => true,
                 429 => false,
@@ -100,6 +106,7 @@ impl Failure {
             Failure::Send(_) => "broken",
             Failure::Slow => "timeout",
             Failure::Protocol(_) => "protocol",
+            Failure::Unfit(_) => "unfit",
             Failure::Status(answer) => match answer.status.as_u16() {
                 429 => "rate_limited",
                 401..=403 => "credential",
@@ -115,6 +122,7 @@ impl Failure {
             Failure::Send(error) => error.to_string(),
             Failure::Slow => "no answer in time".into(),
             Failure::Protocol(what) => clipped(what),
+            Failure::Unfit(refusal) => clipped(&refusal.message),
             Failure::Status(answer) => match answer.read() {
                 // Words about a credential may quote it.
                 _ if matches!(answer.status.as_u16(), 401..=403) => format!("status {}", answer.status),
@@ -129,6 +137,7 @@ impl Failure {
         let target = target.to_owned();
         match self {
             Failure::Slow => Error::TooSlow { target },
+            Failure::Unfit(refusal) => Error::Refused(refusal),
             Failure::Send(SendError::Connect(_)) => Error::Failed { target, what: "no connection".into() },
             Failure::Send(_) => Error::Failed { target, what: "the connection broke".into() },
             Failure::Protocol(_) => {
@@ -148,7 +157,10 @@ impl Failure {
 
 impl ErrorAnswer {
     pub(crate) fn read(&self) -> Option<ProviderError> {
-        read_error(&self.body)
+        match egress(self.dialect) {
+            Some(dialect) => dialect.read_error(&self.body),
+            None => read_error(&self.body),
+        }
     }
 }
 
@@ -164,6 +176,7 @@ mod tests {
     fn status(code: u16, retry_after: Option<u64>, body: &'static str) -> Failure {
         Failure::Status(ErrorAnswer {
             status: StatusCode::from_u16(code).unwrap(),
+            dialect: Dialect::Chat,
             content_type: None,
             retry_after: retry_after.map(Duration::from_secs),
             body: Bytes::from_static(body.as_bytes()),

@@ -10,15 +10,17 @@ use access::{Access, Caller, Desk};
 use arc_swap::ArcSwap;
 use base::{Kind, Money, Outcome, RequestId, TraceContext};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
+use llm::form::Losses;
 use llm::openai::{Envelope, read_request};
-use llm::{Client, Operation, Outbound};
+use llm::{Client, Dialect, Operation, Outbound};
 use memchr::memmem;
 use telemetry::{Metrics, Tracer};
 
 use crate::attempt::{Success, attempt};
 use crate::breaker::{BreakerState, Pass};
 use crate::control::Control;
+use crate::convert::{Codec, Converter};
 use crate::error::Error;
 use crate::failure::{ErrorAnswer, Failure, Verdict};
 use crate::meter::{Meter, Running};
@@ -48,6 +50,12 @@ pub(crate) struct Shared {
 pub struct Call {
     /// What is asked.
     pub operation: Operation,
+    /// What the client speaks.
+    pub dialect: Dialect,
+    /// The model and whether to stream, where the path says it and not the body.
+    pub path: Option<(String, bool)>,
+    /// Headers of the client's that belong to its dialect: they go along where the call is forwarded as it is.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Its id.
     pub request_id: RequestId,
     /// Its place in a trace.
@@ -194,9 +202,10 @@ impl Gateway {
     /// One model call, from its body to an answer. Dropping the future, or the stream it gave, cancels what
     /// the provider is doing.
     pub async fn call(&self, mut meter: Meter, body: Bytes) -> Result<Reply, CallError> {
-        let operation = meter.record().operation;
-        let arrived = meter.record().arrived;
-        let envelope = match read_request(operation, &body) {
+        let record = meter.record();
+        let (operation, dialect, arrived) = (record.operation, record.dialect, record.arrived);
+        let path = record.path.as_ref().map(|(model, stream)| (model.as_str(), *stream));
+        let envelope = match read_request(operation, dialect, path, &body) {
             Ok(envelope) => envelope,
             Err(refusal) => return Err(refuse(meter, refusal.into())),
         };
@@ -222,7 +231,8 @@ impl Gateway {
             meter.cancel_permit();
             return Err(refuse(meter, error));
         }
-        let mut tour = Tour { gateway: self, operation, envelope, arrived, meter, last: None };
+        let converter = Converter::new(operation, dialect);
+        let mut tour = Tour { gateway: self, envelope, converter, arrived, meter, last: None };
         let mut done = tour.visit(&route).await;
         if done.is_none()
             && tour.overflowed()
@@ -273,10 +283,13 @@ impl Gateway {
             Operation::Chat => (Some(1), envelope.max_output),
             Operation::Embeddings => (None, Some(0)),
         };
-        let images = memmem::find_iter(&record.body, b"\"image_url\"").count() as u64;
+        // One a picture at least, in every dialect.
+        let mentions: [&[u8]; 3] = [b"\"image_url\"", b"\"image\"", b"ileData\""];
+        let images: usize =
+            mentions.iter().map(|mention| memmem::find_iter(&record.body, mention).count()).sum();
         let bound = Bound {
             body_bytes: record.body.len() as u64,
-            extra_input: images * TOKENS_OF_AN_IMAGE,
+            extra_input: images as u64 * TOKENS_OF_AN_IMAGE,
             prompts,
             max_output,
             choices: u64::from(envelope.choices),
@@ -317,8 +330,8 @@ fn refuse(mut meter: Meter, error: Error) -> CallError {
 /// One call's way round the targets.
 struct Tour<'a> {
     gateway: &'a Gateway,
-    operation: Operation,
     envelope: Envelope,
+    converter: Converter,
     arrived: Instant,
     meter: Meter,
     last: Option<Last>,
@@ -410,7 +423,10 @@ impl Tour<'_> {
                 Err(failure) => failure,
             };
             let now = Instant::now();
-            if failure.is_ill_health() {
+            if matches!(failure, Failure::Unfit(_)) {
+                // It was not asked, so nothing is known of it.
+                drop(leave);
+            } else if failure.is_ill_health() {
                 leave.failed(now);
             } else {
                 leave.succeeded();
@@ -432,18 +448,35 @@ impl Tour<'_> {
     async fn attempt(&mut self, target: &Arc<Target>, others: bool) -> Result<Success, Failure> {
         let began = Instant::now();
         let record = self.meter.record();
-        record.attempts += 1;
         record.target = Some(Arc::clone(target));
         record.answering = false;
         let trace = record.trace.child();
+        let (codec, body, headers) = match self.converter.codec(target.provider.provider.as_ref()) {
+            Codec::Forward => {
+                let body = self.envelope.splice(&record.body, &target.model);
+                (Codec::Forward, body, record.headers.clone())
+            }
+            Codec::Convert(dialect) => {
+                let mut losses = Losses::default();
+                let body = self.converter.write(dialect, record, &target.model, &mut losses);
+                record.losses = losses;
+                (Codec::Convert(dialect), body.map_err(Failure::Unfit)?, Vec::new())
+            }
+        };
+        record.attempts += 1;
+        let dialect = self.converter.spoken(codec);
         let outbound = Outbound {
-            operation: self.operation,
+            operation: record.operation,
+            dialect,
+            model: Arc::clone(&target.model),
             stream: self.envelope.stream,
-            body: self.envelope.splice(&record.body, &target.model),
+            body,
+            headers,
             trace,
             request_id: record.request_id.clone(),
             connect_timeout: target.resilience.connect_timeout.0,
         };
+        let translation = self.converter.translation(codec, record);
         let left = self.deadline(target).saturating_duration_since(began);
         // Without streaming there is no first token to wait for: the bound on it then only decides when to
         // turn to another target, where there is one.
@@ -457,7 +490,8 @@ impl Tour<'_> {
         let record = self.meter.record();
         record.answering = true;
         record.running = Some(running);
-        let result = attempt(&self.gateway.client, target, outbound, &self.envelope, limit).await;
+        let result =
+            attempt(&self.gateway.client, target, outbound, &self.envelope, translation, limit).await;
         let record = self.meter.record();
         let took = began.elapsed();
         record.waited += took;
@@ -558,15 +592,20 @@ impl Tour<'_> {
         };
         self.meter.record().target = Some(Arc::clone(&target));
         match failure {
+            Failure::Unfit(refusal) => Err(refuse(self.meter, refusal.into())),
             Failure::Status(answer) if hands_on(&answer) => {
                 let detail = Failure::Status(answer);
                 let text = detail.detail();
                 let Failure::Status(answer) = detail else { unreachable!("made one line above") };
                 self.meter.failed(Outcome::Refused, "refused", Some(text));
+                let translated = self.converter.refusal(&answer);
                 Ok(Reply::Whole {
                     status: answer.status,
-                    content_type: answer.content_type.unwrap_or(JSON),
-                    body: answer.body,
+                    content_type: match translated {
+                        Some(_) => JSON,
+                        None => answer.content_type.unwrap_or(JSON),
+                    },
+                    body: translated.unwrap_or(answer.body),
                     meter: self.meter,
                 })
             }

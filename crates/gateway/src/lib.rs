@@ -8,6 +8,7 @@
 mod attempt;
 mod breaker;
 mod control;
+mod convert;
 mod error;
 mod failure;
 mod gateway;

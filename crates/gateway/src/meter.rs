@@ -12,7 +12,10 @@ use access::prices::Units;
 use access::{Caller, Charge, UsageRecord};
 use base::{Money, Outcome, RequestId, TraceContext, Usage};
 use bytes::Bytes;
-use llm::{Operation, tokens};
+use http::{HeaderName, HeaderValue};
+use llm::dialects::{egress, ingress};
+use llm::form::Losses;
+use llm::{Dialect, Operation, tokens};
 
 use crate::gateway::{Call, Place, Shared};
 use crate::snapshot::Target;
@@ -35,6 +38,14 @@ pub(crate) struct Record {
     pub(crate) trace: TraceContext,
     pub(crate) caller: Arc<Caller>,
     pub(crate) operation: Operation,
+    /// What the client speaks.
+    pub(crate) dialect: Dialect,
+    /// See [`Call::path`].
+    pub(crate) path: Option<(String, bool)>,
+    /// See [`Call::headers`].
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the conversion for the last target could not carry.
+    pub(crate) losses: Losses,
     /// The model asked for; empty until the body was read.
     pub(crate) model: String,
     pub(crate) stream: bool,
@@ -89,16 +100,22 @@ pub struct Facts {
     pub left: Option<Money>,
     /// How the limits stand, as headers.
     pub limits: Vec<(&'static str, String)>,
+    /// Fields of the request that its conversion for the target could not carry.
+    pub dropped: Vec<String>,
 }
 
 impl Meter {
     pub(crate) fn new(shared: Arc<Shared>, caller: Arc<Caller>, call: Call) -> Self {
-        let Call { operation, request_id, trace, arrived } = call;
+        let Call { operation, dialect, path, headers, request_id, trace, arrived } = call;
         let record = Record {
             request_id,
             trace,
             caller,
             operation,
+            dialect,
+            path,
+            headers,
+            losses: Losses::default(),
             model: String::new(),
             stream: false,
             target: None,
@@ -149,6 +166,7 @@ impl Meter {
             unpriced: record.target.as_ref().is_some_and(|target| target.price.is_none()),
             left: record.caller.account.as_ref().and_then(|account| account.left()),
             limits,
+            dropped: record.losses.names().to_vec(),
         }
     }
 
@@ -232,6 +250,8 @@ impl Drop for Meter {
 pub(crate) struct Uncounted {
     model: Arc<str>,
     operation: Operation,
+    dialect: Dialect,
+    path: Option<(String, bool)>,
     body: Bytes,
     text: String,
 }
@@ -243,8 +263,21 @@ impl Uncounted {
             Operation::Chat => tokens::count(&self.model, &self.text),
             Operation::Embeddings => 0,
         };
-        let input = tokens::count_chat_input(&self.model, &self.body);
+        let input = match self.as_chat() {
+            Some(body) => tokens::count_chat_input(&self.model, &body),
+            None => tokens::count_chat_input(&self.model, &self.body),
+        };
         Usage { input, output, estimated: true, ..Usage::default() }
+    }
+
+    /// The request in the dialect that is counted; `None` when it is in that already, or cannot be read.
+    fn as_chat(&self) -> Option<Bytes> {
+        if self.dialect == Dialect::Chat || self.operation != Operation::Chat {
+            return None;
+        }
+        let path = self.path.as_ref().map(|(model, stream)| (model.as_str(), *stream));
+        let prompt = ingress(self.dialect)?.read_prompt(&self.body, path).ok()?;
+        egress(Dialect::Chat)?.write_prompt(&prompt, &self.model, &mut Losses::default()).ok()
     }
 }
 
@@ -255,6 +288,8 @@ impl Record {
         Some(Uncounted {
             model: Arc::clone(&target.model),
             operation: self.operation,
+            dialect: self.dialect,
+            path: self.path.clone(),
             body: self.body.clone(),
             text: self.text.clone(),
         })
@@ -343,6 +378,8 @@ impl Record {
             target: "access",
             request_id = self.request_id.as_str(),
             operation = self.operation.as_str(),
+            dialect = (self.dialect != Dialect::Chat).then(|| self.dialect.as_str()),
+            dropped = (!self.losses.is_empty()).then(|| self.losses.names().join(", ")),
             status = self.status,
             outcome = self.outcome.as_str(),
             model = self.model.as_str(),

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use base::Usage;
 use bytes::Bytes;
-use llm::InboundBody;
+use llm::dialects::{egress, ingress};
+use llm::form::Piece;
 use llm::openai::{Chunk, DONE, DONE_EVENT, Envelope, read_chunk};
 use llm::sse::{Decoder, Event};
+use llm::{Dialect, InboundBody, StreamReader, StreamWriter};
 
+use crate::convert::Translation;
 use crate::failure::Failure;
 
 /// The longest single event.
@@ -48,6 +51,36 @@ pub(crate) struct Reader {
     pub(crate) terminator: Option<Bytes>,
     pub(crate) seen: Seen,
     pub(crate) idle_timeout: Duration,
+    /// How its events are understood; `None` for OpenAI's chunks, which are forwarded and watched.
+    translator: Option<Translator>,
+}
+
+/// Understands the events of another dialect than OpenAI's chat.
+struct Translator {
+    reader: Box<dyn StreamReader>,
+    /// Writes them in the client's dialect; `None` where that is the same and they are forwarded.
+    writer: Option<Box<dyn StreamWriter>>,
+    /// What the client's dialect ends a stream with, when the provider left it out.
+    terminator: &'static [u8],
+    pieces: Vec<Piece>,
+}
+
+impl Translator {
+    /// What a stream needs to be understood. A converter is only made for dialects that there are, so that what
+    /// is missing here is forwarded as OpenAI's.
+    fn new(translation: Translation) -> Option<Self> {
+        let plain = matches!(translation.provider, Dialect::Chat | Dialect::Completions);
+        if translation.frame.is_none() && plain {
+            return None;
+        }
+        let client = ingress(translation.client)?;
+        Some(Translator {
+            reader: egress(translation.provider)?.reader(),
+            writer: translation.frame.map(|frame| client.writer(frame)),
+            terminator: client.terminator(),
+            pieces: Vec::new(),
+        })
+    }
 }
 
 /// What the stream said, for the record.
@@ -60,7 +93,12 @@ pub(crate) struct Seen {
 }
 
 impl Reader {
-    pub(crate) fn new(body: InboundBody, envelope: &Envelope, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        body: InboundBody,
+        envelope: &Envelope,
+        translation: Translation,
+        idle_timeout: Duration,
+    ) -> Self {
         Reader {
             body,
             decoder: Decoder::new(MAX_EVENT),
@@ -74,6 +112,7 @@ impl Reader {
             terminator: None,
             seen: Seen::default(),
             idle_timeout,
+            translator: Translator::new(translation),
         }
     }
 
@@ -129,6 +168,11 @@ impl Reader {
             // A comment: some providers send them to keep the connection alive.
             return self.forward(event.raw.clone());
         };
+        if let Some(mut translator) = self.translator.take() {
+            self.translate(&mut translator, event, &data);
+            self.translator = Some(translator);
+            return;
+        }
         if &data[..] == DONE {
             self.committed = true;
             self.end = End::Clean;
@@ -160,6 +204,78 @@ impl Reader {
         }
     }
 
+    fn translate(&mut self, translator: &mut Translator, event: &Event, data: &[u8]) {
+        let Translator { reader, writer, pieces, .. } = translator;
+        let name = event.name().unwrap_or_default();
+        let name = std::str::from_utf8(&name).unwrap_or_default();
+        pieces.clear();
+        if let Err(error) = reader.read(name, data, pieces) {
+            self.end = End::Broken(format!("a malformed event: {error}"));
+            return;
+        }
+        let (mut out, mut ended) = (Vec::new(), false);
+        for piece in pieces.iter() {
+            if let Piece::Error { message } = piece {
+                self.end = End::Broken(format!("an error in the stream: {message}"));
+                return;
+            }
+            ended |= *piece == Piece::End;
+            self.note(piece);
+            // The end is written when it is known what was used.
+            if let Some(writer) = writer.as_mut().filter(|_| *piece != Piece::End) {
+                writer.write(piece, &mut out);
+            }
+        }
+        let converted = writer.is_some();
+        if converted && !out.is_empty() {
+            self.forward(out.into());
+        }
+        if ended {
+            self.committed = true;
+            self.end = End::Clean;
+            self.terminator = (!converted).then(|| event.raw.clone());
+        } else if !converted {
+            self.forward(event.raw.clone());
+        }
+    }
+
+    /// What a piece says, for the record.
+    fn note(&mut self, piece: &Piece) {
+        self.committed |= piece.is_content();
+        match piece {
+            Piece::Usage(usage) => self.seen.usage = Some(*usage),
+            Piece::Start { model, .. } => self.seen.model.clone_from(model),
+            Piece::Finish { reason, .. } => {
+                self.committed = true;
+                self.seen.finish_reason = Some(reason.as_str().to_owned());
+            }
+            Piece::Text { text, .. }
+            | Piece::Reasoning { text, .. }
+            | Piece::Refusal { text, .. }
+            | Piece::ToolCall { name: text, .. }
+            | Piece::Arguments { json: text, .. } => {
+                if self.seen.text.len() + text.len() <= MAX_TEXT {
+                    self.seen.text.push_str(text);
+                }
+            }
+            Piece::Signature { .. } | Piece::Native { .. } | Piece::End | Piece::Error { .. } => {}
+        }
+    }
+
+    /// The last bytes for the client, now that it is known what was used. `counted` is what was counted here.
+    pub(crate) fn conclude(&mut self, counted: Option<Usage>) {
+        let writer = self.translator.as_mut().and_then(|translator| translator.writer.as_mut());
+        if let Some(writer) = writer {
+            let mut out = Vec::new();
+            if let Some(usage) = counted {
+                writer.write(&Piece::Usage(usage), &mut out);
+            }
+            writer.write(&Piece::End, &mut out);
+            self.terminator = Some(out.into());
+        }
+        self.ready.extend(self.terminator.take().filter(|bytes| !bytes.is_empty()));
+    }
+
     fn forward(&mut self, raw: Bytes) {
         if !self.committed {
             self.held += raw.len();
@@ -170,7 +286,11 @@ impl Reader {
     /// The body is over, properly or not. What decides is whether every choice gave its reason to end: with
     /// it the answer is whole, and a missing `[DONE]` is ours to add; without it the answer is cut off.
     fn ended(&mut self, error: Option<String>) {
-        if let Some(rest) = self.decoder.finish().filter(|_| self.end == End::Open) {
+        let rest = self.decoder.finish().filter(|_| self.end == End::Open);
+        if self.translator.is_some() {
+            return self.translation_ended(rest, error);
+        }
+        if let Some(rest) = rest {
             match rest.data() {
                 Some(data) if &data[..] == DONE => {
                     self.committed = true;
@@ -201,8 +321,24 @@ impl Reader {
 }
 
 impl Reader {
-    /// The client asked for usage at the end.
+    /// The body of another dialect is over. Its last event may lack the blank line.
+    fn translation_ended(&mut self, rest: Option<Event>, error: Option<String>) {
+        if let Some(rest) = rest {
+            let raw = [&rest.raw[..], b"\n\n"].concat().into();
+            self.take(&Event { raw });
+        }
+        let Some(translator) = self.translator.as_ref().filter(|_| self.end == End::Open) else { return };
+        self.end = if translator.reader.is_whole() {
+            self.terminator = Some(Bytes::from_static(translator.terminator));
+            End::Clean
+        } else {
+            let how = error.unwrap_or_else(|| "it ended without its last event".into());
+            End::Broken(format!("the stream was cut off: {how}"))
+        };
+    }
+
+    /// The client asked for a chunk with usage at the end, which we write ourselves.
     pub(crate) fn wants_usage(&self) -> bool {
-        self.include_usage
+        self.include_usage && self.translator.is_none()
     }
 }

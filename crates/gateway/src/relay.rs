@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use base::{Outcome, Usage};
 use bytes::Bytes;
-use llm::openai::{ErrorBody, error_event};
+use llm::dialects::ingress;
+use llm::form::ErrorClass;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
@@ -91,7 +92,7 @@ impl Relay {
                         let chunk = self.usage_chunk(&usage);
                         self.reader.ready.push_back(chunk);
                     }
-                    self.close();
+                    self.close(Some(usage));
                 }
                 State::Draining => {
                     if self.reader.poll_drain(cx).is_pending() {
@@ -136,14 +137,14 @@ impl Relay {
             self.state = State::Counting(tokio::task::spawn_blocking(move || uncounted.count()));
             return;
         }
-        self.close();
+        self.close(None);
     }
 
-    /// Sends the terminator and reads the provider's body to its end.
-    fn close(&mut self) {
+    /// Sends the terminator and reads the provider's body to its end. `counted` is what was counted here.
+    fn close(&mut self, counted: Option<Usage>) {
         self.meter.record().outcome = Outcome::Ok;
         self.meter.settle();
-        self.reader.ready.extend(self.reader.terminator.take());
+        self.reader.conclude(counted);
         self.timer.as_mut().reset((Instant::now() + DRAIN).into());
         self.state = State::Draining;
     }
@@ -156,12 +157,9 @@ impl Relay {
         let target = self.meter.record().target.as_ref();
         let detail = target.map_or_else(|| detail.to_owned(), |target| target.provider.redact(detail));
         self.meter.failed(Outcome::Failed, code, Some(clipped(&detail)));
-        self.reader.ready.push_back(error_event(&ErrorBody {
-            message: message.into(),
-            class: "server_error",
-            param: None,
-            code: Some(code),
-        }));
+        let event = ingress(self.meter.record().dialect)
+            .map(|dialect| dialect.error_event(ErrorClass::Server, message, code));
+        self.reader.ready.extend(event);
         self.state = State::Over;
     }
 

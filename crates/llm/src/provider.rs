@@ -1,6 +1,7 @@
 //! What a provider is to the rest of the house.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -8,13 +9,13 @@ use base::{RequestId, TraceContext};
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Client;
 use crate::client::Hold;
+use crate::{Client, Dialect};
 
 /// What is spoken at a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -73,10 +74,16 @@ impl Operation {
 pub struct Outbound {
     /// What is asked.
     pub operation: Operation,
+    /// What the body is written in: one of [`Provider::dialects`].
+    pub dialect: Dialect,
+    /// The model, by the provider's own name; some have it in the path.
+    pub model: Arc<str>,
     /// Whether a stream is asked for.
     pub stream: bool,
     /// The body.
     pub body: Bytes,
+    /// Headers of the client's that belong to the dialect and go along where it is forwarded.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The span of this attempt, sent as `traceparent`.
     pub trace: TraceContext,
     /// The request it belongs to, sent as `x-request-id`.
@@ -180,6 +187,12 @@ pub enum SendError {
 
 /// Somebody who answers model calls.
 pub trait Provider: Send + Sync {
+    /// The dialects of chat it speaks. What comes in one of them is forwarded as it is; everything else is written
+    /// in the first.
+    fn dialects(&self) -> &'static [Dialect] {
+        &[Dialect::Chat]
+    }
+
     /// Sends one attempt and waits for the head of the answer. `client` is the calling worker's own.
     fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>>;
 

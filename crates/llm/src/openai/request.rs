@@ -10,7 +10,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::{Text, utf8};
-use crate::Operation;
+use crate::{Dialect, Operation};
 
 /// The longest model name we take.
 const MAX_MODEL: usize = 256;
@@ -30,7 +30,10 @@ pub struct Envelope {
     pub max_output: Option<u64>,
     /// How many answers are asked for.
     pub choices: u32,
-    model_at: Range<usize>,
+    /// Where the model is named; not in the body where the path names it.
+    model_at: Option<Range<usize>>,
+    /// Whether usage must be asked for, which only OpenAI's older dialects need.
+    asks_usage: bool,
     stream_options_at: Option<Range<usize>>,
 }
 
@@ -44,10 +47,17 @@ pub struct Refusal {
     pub param: Option<&'static str>,
 }
 
-/// Reads a request body, checking that the whole of it is JSON of bounded depth.
-pub fn read_request(operation: Operation, body: &[u8]) -> Result<Envelope, Refusal> {
+/// Reads a request body, checking that the whole of it is JSON of bounded depth. `path` is what the path says of
+/// the model and of streaming, in the dialect whose bodies say neither (Gemini).
+pub fn read_request(
+    operation: Operation,
+    dialect: Dialect,
+    path: Option<(&str, bool)>,
+    body: &[u8],
+) -> Result<Envelope, Refusal> {
     if body.is_empty() {
-        return Err(refuse(None, "The request body is empty: send a JSON object with `model`."));
+        let what = if path.is_some() { "contents" } else { "model" };
+        return Err(refuse(None, format!("The request body is empty: send a JSON object with `{what}`.")));
     }
     let text = utf8(body).map_err(|at| {
         refuse(None, format!("The request body is not valid JSON: it is not UTF-8 at byte {at}."))
@@ -57,12 +67,30 @@ pub fn read_request(operation: Operation, body: &[u8]) -> Result<Envelope, Refus
         let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
         start..start + raw.get().len()
     };
+    if let Some((name, stream)) = path {
+        require_content(operation, dialect, &fields)?;
+        let generation = generation(fields.generation)?;
+        return Ok(Envelope {
+            model: model_name(name.to_owned())?,
+            stream,
+            include_usage: false,
+            max_output: generation.max_output,
+            choices: generation.choices.unwrap_or(1).clamp(1, 1024),
+            model_at: None,
+            asks_usage: false,
+            stream_options_at: None,
+        });
+    }
     let Some(raw_model) = fields.model else {
         return Err(refuse(Some("model"), "You must provide a `model`: an alias, or `provider/model`."));
     };
     let stream = boolean(fields.stream, "stream")?.unwrap_or(false);
-    let (stream_options, include_usage) = stream_options(fields.stream_options)?;
-    require_content(operation, &fields)?;
+    let asks_usage = matches!(dialect, Dialect::Chat | Dialect::Completions);
+    let (stream_options, include_usage) = match asks_usage {
+        true => stream_options(fields.stream_options)?,
+        false => (None, false),
+    };
+    require_content(operation, dialect, &fields)?;
     if stream && operation == Operation::Embeddings {
         return Err(refuse(Some("stream"), "Embeddings cannot be streamed: leave `stream` out."));
     }
@@ -72,7 +100,8 @@ pub fn read_request(operation: Operation, body: &[u8]) -> Result<Envelope, Refus
         include_usage,
         max_output: max_output(&fields)?,
         choices: whole(fields.n, "n", 1..=1024)?.unwrap_or(1) as u32,
-        model_at: span(raw_model),
+        model_at: Some(span(raw_model)),
+        asks_usage,
         stream_options_at: stream_options.map(span),
     })
 }
@@ -81,18 +110,16 @@ impl Envelope {
     /// The body for a provider: its own name for the model, and usage asked for at the end of a stream.
     /// When neither changes anything, the client's very bytes.
     pub fn splice(&self, body: &Bytes, model: &str) -> Bytes {
-        let ask_usage = self.stream && !self.include_usage;
-        if !ask_usage && model == self.model {
+        let ask_usage = self.asks_usage && self.stream && !self.include_usage;
+        let Some(model_at) = self.model_at.clone().filter(|_| ask_usage || model != self.model) else {
             return body.clone();
-        }
+        };
         let mut out = Vec::with_capacity(body.len() + model.len() + 48);
         let model_json = serde_json::to_string(model).unwrap_or_default();
         match &self.stream_options_at {
             Some(options) if ask_usage => {
-                let mut edits = [
-                    (self.model_at.clone(), model_json),
-                    (options.clone(), with_usage(&body[options.clone()])),
-                ];
+                let mut edits =
+                    [(model_at, model_json), (options.clone(), with_usage(&body[options.clone()]))];
                 edits.sort_by_key(|(at, _)| at.start);
                 let mut from = 0;
                 for (at, text) in edits {
@@ -103,12 +130,12 @@ impl Envelope {
                 out.extend_from_slice(&body[from..]);
             }
             _ => {
-                out.extend_from_slice(&body[..self.model_at.start]);
+                out.extend_from_slice(&body[..model_at.start]);
                 out.extend_from_slice(model_json.as_bytes());
                 if ask_usage {
                     out.extend_from_slice(br#","stream_options":{"include_usage":true}"#);
                 }
-                out.extend_from_slice(&body[self.model_at.end..]);
+                out.extend_from_slice(&body[model_at.end..]);
             }
         }
         out.into()
@@ -144,6 +171,10 @@ fn refuse(param: Option<&'static str>, message: impl Into<String>) -> Refusal {
 fn model(raw: &RawValue) -> Result<String, Refusal> {
     let name: String = serde_json::from_str(raw.get())
         .map_err(|_| refuse(Some("model"), "`model` must be a string: an alias, or `provider/model`."))?;
+    model_name(name)
+}
+
+fn model_name(name: String) -> Result<String, Refusal> {
     if name.is_empty() {
         return Err(refuse(Some("model"), "`model` is empty: name an alias, or `provider/model`."));
     }
@@ -177,7 +208,29 @@ fn whole(
     }
 }
 
+/// What of Gemini's `generationConfig` bounds the answer.
+#[derive(Default, serde::Deserialize)]
+struct Generation {
+    #[serde(default, rename = "maxOutputTokens", alias = "max_output_tokens")]
+    max_output: Option<u64>,
+    #[serde(default, rename = "candidateCount", alias = "candidate_count")]
+    choices: Option<u32>,
+}
+
+fn generation(raw: Option<&RawValue>) -> Result<Generation, Refusal> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(Generation::default()) };
+    // Depth is checked here because a raw value is taken without looking inside.
+    let checked = serde_json::from_str::<Checked>(raw.get()).is_ok();
+    serde_json::from_str(raw.get()).ok().filter(|_| checked).ok_or_else(|| {
+        let text = "`generationConfig` must be an object whose `maxOutputTokens` and `candidateCount` are whole numbers.";
+        refuse(Some("generationConfig"), text)
+    })
+}
+
 fn max_output(fields: &Fields) -> Result<Option<u64>, Refusal> {
+    if let Some(newest) = whole(fields.max_output_tokens, "max_output_tokens", 1..=MAX_TOKENS)? {
+        return Ok(Some(newest));
+    }
     let newer = whole(fields.max_completion_tokens, "max_completion_tokens", 1..=MAX_TOKENS)?;
     let older = whole(fields.max_tokens, "max_tokens", 1..=MAX_TOKENS)?;
     Ok(newer.or(older))
@@ -204,12 +257,22 @@ fn stream_options(raw: Option<&RawValue>) -> Result<(Option<&RawValue>, bool), R
     Ok((Some(raw), options.and_then(|o| o.include_usage).unwrap_or(false)))
 }
 
-fn require_content(operation: Operation, fields: &Fields) -> Result<(), Refusal> {
-    let (name, shape, what) = match operation {
-        Operation::Chat => ("messages", fields.messages, "a list with at least one message"),
-        Operation::Embeddings => ("input", fields.input, "a text, or a list of texts or tokens"),
+fn require_content(operation: Operation, dialect: Dialect, fields: &Fields) -> Result<(), Refusal> {
+    let (name, shape, what, text_too) = match (operation, dialect) {
+        (Operation::Embeddings, _) => ("input", fields.input, "a text, or a list of texts or tokens", true),
+        (Operation::Chat, Dialect::Gemini) => {
+            ("contents", fields.contents, "a list with at least one content", false)
+        }
+        (Operation::Chat, Dialect::Completions) => {
+            ("prompt", fields.prompt, "a text, or a list of them", true)
+        }
+        // What is asked may also stand in a stored prompt or an earlier response.
+        (Operation::Chat, Dialect::Responses) => return Ok(()),
+        (Operation::Chat, Dialect::Chat | Dialect::Messages | Dialect::Converse) => {
+            ("messages", fields.messages, "a list with at least one message", false)
+        }
     };
-    let right = matches!((operation, shape), (_, Shape::FilledList) | (Operation::Embeddings, Shape::Text));
+    let right = shape == Shape::FilledList || text_too && shape == Shape::Text;
     if right { Ok(()) } else { Err(refuse(Some(name), format!("`{name}` must be {what}."))) }
 }
 
@@ -221,9 +284,13 @@ struct Fields<'a> {
     stream_options: Option<&'a RawValue>,
     max_tokens: Option<&'a RawValue>,
     max_completion_tokens: Option<&'a RawValue>,
+    max_output_tokens: Option<&'a RawValue>,
     n: Option<&'a RawValue>,
+    generation: Option<&'a RawValue>,
     messages: Shape,
     input: Shape,
+    prompt: Shape,
+    contents: Shape,
 }
 
 /// What kind of value stands in a field.
@@ -261,9 +328,16 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "stream_options" => &mut fields.stream_options,
                 "max_tokens" => &mut fields.max_tokens,
                 "max_completion_tokens" => &mut fields.max_completion_tokens,
+                "max_output_tokens" => &mut fields.max_output_tokens,
                 "n" => &mut fields.n,
-                "messages" | "input" => {
-                    let shape = if key.0 == "input" { &mut fields.input } else { &mut fields.messages };
+                "generationConfig" | "generation_config" => &mut fields.generation,
+                name @ ("messages" | "input" | "prompt" | "contents") => {
+                    let shape = match name {
+                        "messages" => &mut fields.messages,
+                        "input" => &mut fields.input,
+                        "prompt" => &mut fields.prompt,
+                        _ => &mut fields.contents,
+                    };
                     if *shape != Shape::Missing {
                         return Err(de::Error::custom(format_args!("repeated field `{}`", key.0)));
                     }
@@ -344,12 +418,12 @@ mod tests {
     const CHAT: &str = r#"{"model": "a", "messages":[{"role":"user","content":"hi"}]"#;
 
     fn chat(rest: &str) -> Result<Envelope, Refusal> {
-        read_request(Operation::Chat, format!("{CHAT}{rest}}}").as_bytes())
+        read_request(Operation::Chat, Dialect::Chat, None, format!("{CHAT}{rest}}}").as_bytes())
     }
 
     fn spliced(rest: &str, model: &str) -> String {
         let body = Bytes::from(format!("{CHAT}{rest}}}"));
-        let out = read_request(Operation::Chat, &body).unwrap().splice(&body, model);
+        let out = read_request(Operation::Chat, Dialect::Chat, None, &body).unwrap().splice(&body, model);
         String::from_utf8(out.to_vec()).unwrap()
     }
 
@@ -415,7 +489,7 @@ mod tests {
             (b"{\"model\":\"a\",\"messages\":[]}", "at least one"),
             (b"{\"model\":\"a\",\"messages\":[1]} x", "trailing"),
         ] {
-            let refusal = read_request(Operation::Chat, body).unwrap_err();
+            let refusal = read_request(Operation::Chat, Dialect::Chat, None, body).unwrap_err();
             assert!(refusal.message.contains(says), "{says}: {}", refusal.message);
         }
     }

@@ -87,6 +87,7 @@ impl OpenAi {
             |text: &[u8]| HeaderValue::from_bytes(text).map_err(|e| SendError::Request(e.to_string()));
         headers.insert("traceparent", value(&call.trace.to_header())?);
         headers.insert("x-request-id", value(call.request_id.as_str().as_bytes())?);
+        headers.extend(call.headers);
         Ok((request, call.connect_timeout))
     }
 }

@@ -16,7 +16,7 @@ use gateway::{Call, CallError, Facts, Relay, Reply};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
-use llm::Operation;
+use llm::{Dialect, Operation};
 use serde_json::json;
 
 use crate::body::read_json;
@@ -52,7 +52,8 @@ async fn call(app: &App, operation: Operation, request: Request) -> Response {
     let Some(Edge { request_id, trace, arrived, caller: Some(caller), .. }) = edge else {
         return ApiError::new(Kind::Unauthenticated, "missing_api_key", "Send your API key.").into_response();
     };
-    let call = Call { operation, request_id, trace, arrived };
+    let dialect = Dialect::Chat;
+    let call = Call { operation, dialect, path: None, headers: Vec::new(), request_id, trace, arrived };
     let replied = match app.gateway.begin(&caller, call) {
         Err(overloaded) => Err(overloaded),
         Ok(mut meter) => match read_json(&head.headers, body, &app.shared.limits.load()).await {

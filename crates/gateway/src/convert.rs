@@ -1,0 +1,127 @@
+//! What of a call is forwarded as it is, and what is converted on the way to a provider of another dialect.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::StatusCode;
+use llm::dialects::{egress, ingress};
+use llm::form::{ErrorClass, Frame, Losses, Prompt};
+use llm::openai::Refusal;
+use llm::{Dialect, Operation, Provider};
+
+use crate::failure::ErrorAnswer;
+use crate::meter::Record;
+
+/// How one attempt's bytes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// Client and provider speak the same.
+    Forward,
+    /// The provider speaks this.
+    Convert(Dialect),
+}
+
+/// What reading an answer needs to know.
+pub(crate) struct Translation {
+    /// What the client speaks.
+    pub(crate) client: Dialect,
+    /// What the provider speaks.
+    pub(crate) provider: Dialect,
+    /// What the answer is written from, when it is converted.
+    pub(crate) frame: Option<Frame>,
+}
+
+/// Converts a call, for as many targets as it is tried at. The request is read once.
+pub(crate) struct Converter {
+    operation: Operation,
+    client: Dialect,
+    prompt: Option<Arc<Prompt>>,
+}
+
+impl Converter {
+    pub(crate) fn new(operation: Operation, client: Dialect) -> Self {
+        Converter { operation, client, prompt: None }
+    }
+
+    /// How a provider is spoken to.
+    pub(crate) fn codec(&self, provider: &dyn Provider) -> Codec {
+        let spoken = provider.dialects();
+        match spoken.first() {
+            Some(first) if self.operation == Operation::Chat && !spoken.contains(&self.client) => {
+                Codec::Convert(*first)
+            }
+            _ => Codec::Forward,
+        }
+    }
+
+    /// The dialect that a provider hears.
+    pub(crate) fn spoken(&self, codec: Codec) -> Dialect {
+        match codec {
+            Codec::Forward => self.client,
+            Codec::Convert(dialect) => dialect,
+        }
+    }
+
+    /// The body for a provider of another dialect. What it cannot carry goes to `losses`.
+    pub(crate) fn write(
+        &mut self,
+        dialect: Dialect,
+        record: &Record,
+        model: &str,
+        losses: &mut Losses,
+    ) -> Result<Bytes, Refusal> {
+        let (Some(reader), Some(writer)) = (ingress(self.client), egress(dialect)) else {
+            let text = format!(
+                "`{model}` is at a provider that speaks another dialect ({}), which a request in this one ({}) cannot be converted to.",
+                dialect.as_str(),
+                self.client.as_str()
+            );
+            return Err(Refusal { message: text, param: Some("model") });
+        };
+        if self.prompt.is_none() {
+            let path = record.path.as_ref().map(|(model, stream)| (model.as_str(), *stream));
+            self.prompt = Some(Arc::new(reader.read_prompt(&record.body, path)?));
+        }
+        match &self.prompt {
+            Some(prompt) => writer.write_prompt(prompt, model, losses),
+            None => Ok(Bytes::new()),
+        }
+    }
+
+    /// What reading the answer needs to know.
+    pub(crate) fn translation(&self, codec: Codec, record: &Record) -> Translation {
+        let provider = self.spoken(codec);
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let frame = match (codec, &self.prompt) {
+            (Codec::Convert(origin), Some(prompt)) => Some(Frame {
+                id: record.request_id.as_str().to_owned(),
+                model: record.model.clone(),
+                origin,
+                created,
+                prompt: Arc::clone(prompt),
+            }),
+            _ => None,
+        };
+        Translation { client: self.client, provider, frame }
+    }
+
+    /// A provider's refusal in the client's dialect; `None` when it is in that already.
+    pub(crate) fn refusal(&self, answer: &ErrorAnswer) -> Option<Bytes> {
+        if answer.dialect == self.client {
+            return None;
+        }
+        let error = answer.read()?;
+        let code = error.code.as_deref().unwrap_or("invalid_request");
+        Some(ingress(self.client)?.error_body(class(answer.status), &error.message, None, code))
+    }
+}
+
+/// The class of a provider's refusal.
+fn class(status: StatusCode) -> ErrorClass {
+    match status.as_u16() {
+        404 => ErrorClass::NotFound,
+        413 => ErrorClass::TooLarge,
+        _ => ErrorClass::Invalid,
+    }
+}
