@@ -8,7 +8,7 @@ use std::time::Duration;
 use base::Usage;
 use bytes::Bytes;
 use llm::dialects::{egress, ingress};
-use llm::form::Piece;
+use llm::form::{ErrorClass, Piece};
 use llm::openai::{Chunk, DONE, DONE_EVENT, Envelope, read_chunk};
 use llm::sse::{Decoder, Event};
 use llm::{Dialect, InboundBody, StreamReader, StreamWriter};
@@ -335,6 +335,17 @@ impl Reader {
             let how = error.unwrap_or_else(|| "it ended without its last event".into());
             End::Broken(format!("the stream was cut off: {how}"))
         };
+    }
+
+    /// Lets the writer of the stream tell that it failed; `false` where it has no words of its own for that.
+    pub(crate) fn tell_failure(&mut self, message: &str, code: &str) -> bool {
+        let Some(writer) = self.translator.as_mut().and_then(|t| t.writer.as_mut()) else { return false };
+        let mut out = Vec::new();
+        let told = writer.fail(ErrorClass::Server, message, code, &mut out);
+        if !out.is_empty() {
+            self.ready.push_back(out.into());
+        }
+        told
     }
 
     /// The client asked for a chunk with usage at the end, which we write ourselves.

@@ -157,9 +157,11 @@ impl Relay {
         let target = self.meter.record().target.as_ref();
         let detail = target.map_or_else(|| detail.to_owned(), |target| target.provider.redact(detail));
         self.meter.failed(Outcome::Failed, code, Some(clipped(&detail)));
-        let event = ingress(self.meter.record().dialect)
-            .map(|dialect| dialect.error_event(ErrorClass::Server, message, code));
-        self.reader.ready.extend(event);
+        if !self.reader.tell_failure(message, code) {
+            let dialect = ingress(self.meter.record().dialect);
+            let event = dialect.map(|dialect| dialect.error_event(ErrorClass::Server, message, code));
+            self.reader.ready.extend(event);
+        }
         self.state = State::Over;
     }
 
