@@ -3,7 +3,7 @@
 //! [`Upstream`] is a fake provider of OpenAI's API over raw TCP. A test gives it a script of
 //! [`Behaviour`]s, one for each request, and reads afterwards what it received. [`Client`] stands on the
 //! other side of the gateway and reports the exact bytes and how the body ended. [`Collector`] takes
-//! the traces and metrics that the gateway exports. [`Fault`] names the faults that a gateway must survive.
+//! the traces and metrics that the gateway exports. [`Web`] is any other service over HTTP, played by a closure. [`Fault`] names the faults that a gateway must survive.
 //! [`oidc::Issuer`] signs tokens, good and forged. [`services`] lends real PostgreSQL, Redis and RabbitMQ.
 //!
 //! Every fake runs on a thread and runtime of its own, listens on a free port of 127.0.0.1, and stops
@@ -25,6 +25,7 @@ mod reply;
 mod server;
 pub mod services;
 mod upstream;
+mod web;
 mod wire;
 
 pub use ask::{Ask, Surface};
@@ -34,3 +35,4 @@ pub use collector::{Collector, attribute};
 pub use faults::Fault;
 pub use reply::{Ending, Framing, Piece, Reply};
 pub use upstream::{Received, Upstream};
+pub use web::Web;

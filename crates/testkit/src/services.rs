@@ -2,7 +2,7 @@
 //!
 //! [`postgres`], [`redis`] and [`rabbitmq`] lend a database, a key prefix and a virtual host of the servers that
 //! run on the development machines and in CI; what they lent is removed when the value is dropped.
-//! [`PrivatePostgres`], [`PrivateRedis`] and [`PrivateRabbit`] are servers of the test's own, with their own port
+//! [`PrivatePostgres`], [`PrivateRedis`], [`PrivateRabbit`], [`PrivateS3`] and [`PrivateSftp`] are servers of the test's own, with their own port
 //! and data, to be stopped, killed and started again. [`Link`] stands before either and takes it away without
 //! stopping it.
 //!
@@ -19,6 +19,8 @@ mod postgres;
 mod private_postgres;
 mod private_rabbit;
 mod private_redis;
+mod private_s3;
+mod private_sftp;
 mod process;
 mod rabbit;
 mod redis;
@@ -30,6 +32,8 @@ pub use postgres::{Database, postgres};
 pub use private_postgres::PrivatePostgres;
 pub use private_rabbit::PrivateRabbit;
 pub use private_redis::PrivateRedis;
+pub use private_s3::PrivateS3;
+pub use private_sftp::PrivateSftp;
 pub use rabbit::{Vhost, rabbitmq};
 pub use redis::{RedisSpace, redis};
 pub use resp::{RedisClient, Reply};

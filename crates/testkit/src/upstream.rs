@@ -294,7 +294,7 @@ async fn closed(gate: &mut Gate) {
     let _ = gate.wait_for(|open| !open).await.is_ok();
 }
 
-async fn read_request(
+pub(crate) async fn read_request(
     inbound: &mut Inbound,
     stream: &mut TcpStream,
     connection: usize,

@@ -33,14 +33,15 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What only its tests may use, in any crate: `bus` for the conformance suites of its seams.
 const FOR_TESTS: &[&str] = &["testkit", "bus"];
 
-/// A library, and the only crates that may name it.
+/// A library, and the only crates that may name it. `conversations` brings those of the storages of customers, which
+/// are none of ours.
 const ONLY: &[(&str, &[&str])] = &[
     ("axum", &["server"]),
     ("clap", &["trunkline", "bench"]),
-    ("sqlx", &["store", "testkit"]),
-    ("redis", &["bus"]),
+    ("sqlx", &["store", "testkit", "conversations"]),
+    ("redis", &["bus", "conversations"]),
     ("lapin", &["bus"]),
-    ("object_store", &["bus"]),
+    ("object_store", &["bus", "conversations"]),
 ];
 
 /// What nobody may bring in, at any depth: there is one TLS stack, rustls on ring.
