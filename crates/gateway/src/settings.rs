@@ -15,12 +15,13 @@ pub type Models = BTreeMap<String, ModelSettings>;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderSettings {
-    /// What is spoken there: `openai`, `openai-compatible` (needs `base_url`) or `demo` (built in, offline).
+    /// What is spoken there: `openai`, one of the hosts of docs/providers.md, `openai-compatible` (needs
+    /// `base_url`) or `demo` (built in, offline).
     pub kind: llm::Kind,
     /// Where its API begins, for example `https://api.openai.com/v1`. Default: the kind's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// The key we send. `openai` needs one.
+    /// The key we send. Hosts need one; what runs at a `base_url` of your own may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,
     /// Headers sent with every request to it, for example `OpenAI-Organization`. Values are secrets.

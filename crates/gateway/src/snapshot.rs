@@ -8,7 +8,7 @@ use access::prices::{Price, PriceTable};
 use base::Secret;
 use bytes::Bytes;
 use llm::providers::{Endpoint, Local, OpenAi};
-use llm::{Kind, Provider};
+use llm::{Kind, Protocol, Provider};
 use telemetry::{SpanRecord, gen_ai};
 
 use crate::breaker::Health;
@@ -255,16 +255,20 @@ impl Target {
 }
 
 pub(crate) fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provider>, String> {
-    let default_url = match settings.kind {
-        Kind::Demo => return Ok(Box::new(Local::demo())),
-        Kind::OpenAi => Some(OpenAi::BASE_URL),
-        Kind::OpenAiCompatible => None,
-    };
-    let base_url = settings.base_url.as_deref().or(default_url);
+    let kind = settings.kind;
+    let base_url = settings.base_url.as_deref().or(kind.base_url());
     let endpoint = Endpoint {
-        base_url: base_url.ok_or("`base_url` is missing")?.to_owned(),
+        base_url: match (base_url, kind.protocol()) {
+            (Some(url), _) => url.to_owned(),
+            (None, Protocol::Demo) => String::new(),
+            (None, _) => return Err("`base_url` is missing".into()),
+        },
         api_key: settings.api_key.as_ref().map(|key| key.expose().to_owned()),
         headers: settings.headers.iter().map(|(n, v)| (n.clone(), v.expose().to_owned())).collect(),
     };
-    Ok(Box::new(OpenAi::new(&endpoint)?))
+    match kind.protocol() {
+        Protocol::Demo => Ok(Box::new(Local::demo())),
+        Protocol::OpenAi => Ok(Box::new(OpenAi::new(&endpoint)?.with_responses())),
+        Protocol::OpenAiChat => Ok(Box::new(OpenAi::new(&endpoint)?)),
+    }
 }

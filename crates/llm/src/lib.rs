@@ -6,6 +6,7 @@ pub mod client;
 mod dialect;
 pub mod dialects;
 pub mod form;
+mod kind;
 pub mod openai;
 mod provider;
 pub mod providers;
@@ -15,4 +16,5 @@ pub mod tokens;
 
 pub use client::Client;
 pub use dialect::{Dialect, Egress, Ingress, StreamReader, StreamWriter};
-pub use provider::{BodyError, Inbound, InboundBody, Kind, Operation, Outbound, Provider, SendError};
+pub use kind::{Kind, Protocol};
+pub use provider::{BodyError, Inbound, InboundBody, Operation, Outbound, Provider, SendError};

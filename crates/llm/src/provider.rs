@@ -11,36 +11,9 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::client::Hold;
 use crate::{Client, Dialect};
-
-/// What is spoken at a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// OpenAI itself.
-    #[serde(rename = "openai")]
-    OpenAi,
-    /// Anything that speaks OpenAI's protocol at its own address: vLLM, Ollama, LM Studio, most hosts.
-    #[serde(rename = "openai-compatible")]
-    OpenAiCompatible,
-    /// Built in: offline, deterministic, labelled as such.
-    Demo,
-}
-
-impl Kind {
-    /// The name in settings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::OpenAi => "openai",
-            Kind::OpenAiCompatible => "openai-compatible",
-            Kind::Demo => "demo",
-        }
-    }
-}
 
 /// What is asked of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -15,11 +15,12 @@ use base::{Kind, RequestId, TraceContext};
 use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use llm::Dialect;
 use tower::ServiceExt as _;
 
 use crate::admin::{is_admin, refuse};
 use crate::body::lingering;
-use crate::error::ApiError;
+use crate::error::{ApiError, dialect_at};
 use crate::router::pattern;
 use crate::state::{App, Shared};
 
@@ -78,8 +79,9 @@ pub(crate) async fn serve(
     let mut request = lingering(request);
     let path = request.uri().path();
     let route = pattern(path);
-    // Kept only where an error has another form than OpenAI's.
+    // Kept only where an error has a form of its own.
     let admin_path = is_admin(path).then(|| path.to_owned());
+    let dialect = dialect_at(path);
     let open = OPEN.contains(&route);
     let surface = if admin_path.is_some() { Surface::Admin } else { Surface::Api };
     // Probes come from where they come.
@@ -116,7 +118,7 @@ pub(crate) async fn serve(
     let key_id = caller.as_ref().map(|caller| Arc::clone(&caller.label));
     let edge = Edge { request_id: request_id.clone(), trace, arrived, caller, ip: client.ip };
     let mut response = if let Some(refusal) = refusal {
-        refuse(admin_path.as_deref(), refusal, &request_id)
+        tell(admin_path.as_deref(), dialect, refusal, &request_id)
     } else {
         request.extensions_mut().insert(edge);
         match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
@@ -126,7 +128,7 @@ pub(crate) async fn serve(
                 tracing::error!(request_id = request_id.as_str(), "a handler panicked");
                 let text = "Something went wrong here; it is in the log.";
                 let error = ApiError::new(Kind::Internal, "internal_error", text);
-                refuse(admin_path.as_deref(), error, &request_id)
+                tell(admin_path.as_deref(), dialect, error, &request_id)
             }
         }
     };
@@ -134,6 +136,14 @@ pub(crate) async fn serve(
     let seen = Seen { method: &method, route, key: key_id.as_deref(), arrived, accounted };
     finish(shared, &mut response, &request_id, &trace, &seen);
     response
+}
+
+/// An error in the form of its path.
+fn tell(admin: Option<&str>, dialect: Dialect, error: ApiError, request_id: &RequestId) -> Response {
+    match admin {
+        Some(path) => refuse(Some(path), error, request_id),
+        None => error.response(dialect),
+    }
 }
 
 /// What the log tells of a request beside its answer.

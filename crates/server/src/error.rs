@@ -11,9 +11,11 @@ use base::Kind;
 use crate::edge::add;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use llm::openai::{ErrorBody, error_body};
+use llm::dialects::{self, ingress};
+use llm::form::ErrorClass;
+use llm::{Dialect, Ingress as _};
 
-/// An error on its way to a client, in OpenAI's form.
+/// An error on its way to a client.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     pub(crate) kind: Kind,
@@ -47,21 +49,31 @@ pub(crate) fn status(kind: Kind) -> StatusCode {
     }
 }
 
-/// OpenAI's `type` of each kind.
-fn class(kind: Kind) -> &'static str {
+/// The class that the dialects have words for.
+fn class(kind: Kind) -> ErrorClass {
     match kind {
-        Kind::Unpaid => "insufficient_quota",
-        Kind::Invalid
-        | Kind::NotFound
-        | Kind::Conflict
-        | Kind::Changed
-        | Kind::TooLarge
-        | Kind::UnsupportedMedia => "invalid_request_error",
-        Kind::Unauthenticated => "authentication_error",
-        Kind::Forbidden => "permission_error",
-        Kind::RateLimited => "rate_limit_error",
-        Kind::Unavailable => "overloaded_error",
-        Kind::BadGateway | Kind::Timeout | Kind::Internal => "server_error",
+        Kind::Unpaid => ErrorClass::Unpaid,
+        Kind::Invalid | Kind::Conflict | Kind::Changed | Kind::UnsupportedMedia => ErrorClass::Invalid,
+        Kind::NotFound => ErrorClass::NotFound,
+        Kind::TooLarge => ErrorClass::TooLarge,
+        Kind::Unauthenticated => ErrorClass::Authentication,
+        Kind::Forbidden => ErrorClass::Permission,
+        Kind::RateLimited => ErrorClass::RateLimited,
+        Kind::Unavailable => ErrorClass::Overloaded,
+        Kind::Timeout => ErrorClass::Timeout,
+        Kind::BadGateway | Kind::Internal => ErrorClass::Server,
+    }
+}
+
+/// What is spoken at a path: an error is told in it even when no handler saw the request.
+pub(crate) fn dialect_at(path: &str) -> Dialect {
+    let below =
+        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match path {
+        _ if below("/v1/messages") => Dialect::Messages,
+        _ if below("/v1beta") => Dialect::Gemini,
+        _ if below("/v1/responses") => Dialect::Responses,
+        _ => Dialect::Chat,
     }
 }
 
@@ -93,7 +105,7 @@ impl ApiError {
         }
     }
 
-    fn class(&self) -> &'static str {
+    fn class(&self) -> ErrorClass {
         match self.status() {
             StatusCode::REQUEST_TIMEOUT => class(Kind::Invalid),
             _ => class(self.kind),
@@ -111,14 +123,14 @@ impl From<&gateway::Error> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let body = error_body(&ErrorBody {
-            message: self.message.as_str().into(),
-            class: self.class(),
-            param: self.param,
-            code: Some(self.code),
-        });
+impl ApiError {
+    /// The answer, in the form of this dialect.
+    pub(crate) fn response(self, dialect: Dialect) -> Response {
+        let (class, message) = (self.class(), self.message.as_str());
+        let body = match ingress(dialect) {
+            Some(dialect) => dialect.error_body(class, message, self.param, self.code),
+            None => dialects::chat::Chat.error_body(class, message, self.param, self.code),
+        };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
@@ -136,5 +148,12 @@ impl IntoResponse for ApiError {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// In OpenAI's form, which is that of every path without a dialect of its own.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.response(Dialect::Chat)
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
 use crate::client::Origin;
-use crate::{Client, Inbound, InboundBody, Operation, Outbound, Provider, SendError};
+use crate::{Client, Dialect, Inbound, InboundBody, Operation, Outbound, Provider, SendError};
 
 /// Where a provider is, and what it wants to see.
 #[derive(Clone, Debug)]
@@ -31,12 +31,12 @@ pub struct OpenAi {
     models: Uri,
     host: String,
     headers: HeaderMap,
+    completions: Uri,
+    responses: Uri,
+    dialects: &'static [Dialect],
 }
 
 impl OpenAi {
-    /// OpenAI's own address.
-    pub const BASE_URL: &'static str = "https://api.openai.com/v1";
-
     /// Prepares everything that is the same for each request. The error says what is wrong with the
     /// settings, without their values.
     pub fn new(endpoint: &Endpoint) -> Result<Self, String> {
@@ -68,13 +68,23 @@ impl OpenAi {
             models: path("/models")?,
             host: url.host().unwrap_or_default().to_owned(),
             headers,
+            completions: path("/completions")?,
+            responses: path("/responses")?,
+            dialects: &[Dialect::Chat, Dialect::Completions],
         })
     }
 
+    /// The same for a provider that speaks the responses too.
+    pub fn with_responses(self) -> Self {
+        OpenAi { dialects: &[Dialect::Chat, Dialect::Completions, Dialect::Responses], ..self }
+    }
+
     fn request(&self, call: Outbound) -> Result<(Request<Full<Bytes>>, Duration), SendError> {
-        let uri = match call.operation {
-            Operation::Chat => &self.chat,
-            Operation::Embeddings => &self.embeddings,
+        let uri = match (call.operation, call.dialect) {
+            (Operation::Embeddings, _) => &self.embeddings,
+            (Operation::Chat, Dialect::Completions) => &self.completions,
+            (Operation::Chat, Dialect::Responses) => &self.responses,
+            (Operation::Chat, _) => &self.chat,
         };
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = Method::POST;
@@ -101,6 +111,10 @@ fn secret(text: &str, what: &str) -> Result<HeaderValue, String> {
 }
 
 impl Provider for OpenAi {
+    fn dialects(&self) -> &'static [Dialect] {
+        self.dialects
+    }
+
     fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>> {
         Box::pin(async move {
             let (request, connect_timeout) = self.request(call)?;

@@ -46,7 +46,7 @@ pub(super) fn provider(name: &str, provider: &ProviderSettings) -> Result<(), Wr
         ("api_key", provider.api_key.is_some()),
         ("headers", !provider.headers.is_empty()),
     ];
-    if provider.kind == Kind::Demo {
+    if provider.kind == Kind::DEMO {
         return match unused.iter().find(|(_, set)| *set) {
             Some((field, _)) => wrong(*field, "this means nothing for the kind `demo`, which calls nobody"),
             None => Ok(()),
@@ -59,13 +59,15 @@ pub(super) fn provider(name: &str, provider: &ProviderSettings) -> Result<(), Wr
         Some(key) if HeaderValue::from_str(key.expose()).is_err() => {
             return wrong("api_key", "it has a character that a header cannot carry, such as a line end");
         }
-        None if provider.kind == Kind::OpenAi && !provider.base_url.as_deref().is_some_and(is_loopback) => {
-            return wrong("api_key", "a provider of kind `openai` needs an API key");
+        None if provider.kind.needs_key() && !provider.base_url.as_deref().is_some_and(is_loopback) => {
+            let text = format!("a provider of kind `{}` needs an API key", provider.kind.as_str());
+            return wrong("api_key", text);
         }
         _ => {}
     }
-    if provider.kind == Kind::OpenAiCompatible && provider.base_url.is_none() {
-        let text = "a provider of kind `openai-compatible` needs it, as `http://127.0.0.1:11434/v1`";
+    if provider.kind.needs_base_url() && provider.base_url.is_none() {
+        let kind = provider.kind.as_str();
+        let text = format!("a provider of kind `{kind}` needs it, as `http://127.0.0.1:11434/v1`");
         return wrong("base_url", text);
     }
     if provider.base_url.as_deref().is_some_and(|url| url.contains('#')) {

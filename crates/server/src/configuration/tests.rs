@@ -89,7 +89,7 @@ fn the_file_wins_and_a_start_is_refused() {
             ("settings", "limits", r#"{"per_key": {"rpm": 5}}"#),
         ],
     );
-    assert_eq!(merged.gateway.providers["demo"].kind, llm::Kind::Demo);
+    assert_eq!(merged.gateway.providers["demo"].kind, llm::Kind::DEMO);
     assert_eq!(merged.limits, file.limits);
     let error = refuse_twice(&merged).unwrap_err().to_string();
     assert!(error.contains("provider `demo`, settings `limits`"), "{error}");

@@ -8,6 +8,7 @@ mod bus;
 mod limits;
 mod listen;
 mod otlp;
+mod providers;
 
 use super::convert;
 use super::env::is_set;
@@ -190,6 +191,9 @@ pub fn apply(work: &mut Work<'_>, stage: Stage) {
             work.problems.push(Problem::new(origin, &Path::default(), message));
         }
     }
+    if stage == Stage::Early {
+        providers::apply(work);
+    }
 }
 
 fn apply_row(work: &mut Work<'_>, row: &Row) -> Result<(), String> {
@@ -252,20 +256,9 @@ impl Work<'_> {
 
 /// Makes the provider `openai`, or gives the one in the file its key.
 fn openai(work: &mut Work<'_>, key: &Found) -> Result<(), String> {
-    let declared = work.has("providers.openai");
-    if declared && work.has("providers.openai.api_key") {
-        // Most often it is `${OPENAI_API_KEY}` itself: nothing worth a note.
+    if !providers::give_key(work, "openai", key)? {
         return Ok(());
     }
-    if declared && work.text("providers.openai.kind") != Some("openai") {
-        work.note(format!("{} is not used, because providers.openai is of another kind", key.name));
-        return Ok(());
-    }
-    if !declared {
-        work.set("providers.openai.kind", "openai", key)?;
-    }
-    work.set("providers.openai.api_key", &key.value, key)?;
-    work.note(format!("{} sets providers.openai.api_key", key.name));
     match work.env.get("OPENAI_BASE_URL")? {
         Some(url) if !work.has("providers.openai.base_url") => {
             work.set("providers.openai.base_url", &url.value, &url)?;

@@ -20,7 +20,7 @@ fn repository() -> PathBuf {
 #[test]
 fn without_anything_there_is_the_demo() {
     let loaded = load(None, &Env::default(), &Flags::default()).unwrap();
-    assert_eq!(loaded.settings.providers["demo"].kind, llm::Kind::Demo);
+    assert_eq!(loaded.settings.providers["demo"].kind, llm::Kind::DEMO);
     let expected = Settings { providers: loaded.settings.providers.clone(), ..Settings::default() };
     assert_eq!(loaded.settings, expected);
     let row = ("providers.demo.kind".into(), "demo".into(), "default (no provider configured)".into());

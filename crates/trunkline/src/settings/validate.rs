@@ -237,8 +237,8 @@ impl Checks<'_> {
         match provider.base_url.as_deref().map(|url| check_url(url, false)) {
             Some(Ok(url)) => local = is_loopback(&url),
             Some(Err(message)) => self.report(&base_url, message),
-            None if provider.kind == Kind::OpenAiCompatible && !self.is_bad(&base_url) => {
-                let message = "a provider of kind `openai-compatible` needs a `base_url`";
+            None if provider.kind.needs_base_url() && !self.is_bad(&base_url) => {
+                let message = format!("a provider of kind `{}` needs a `base_url`", provider.kind.as_str());
                 self.report_with(path, message, Some("for example `http://127.0.0.1:11434/v1`".into()));
             }
             None => {}
@@ -250,13 +250,14 @@ impl Checks<'_> {
                 self.report(&api_key, "contains a character that a header cannot carry, such as a line end");
             }
             Some(_) => {}
-            None if provider.kind == Kind::OpenAi && !local && !self.is_bad(&api_key) => {
-                let message = "a provider of kind `openai` needs an `api_key`";
-                self.report_with(path, message, Some("for example `api_key: ${OPENAI_API_KEY}`".into()));
+            None if provider.kind.needs_key() && !local && !self.is_bad(&api_key) => {
+                let message = format!("a provider of kind `{}` needs an `api_key`", provider.kind.as_str());
+                let variable = provider.kind.env().first().copied().unwrap_or("API_KEY");
+                self.report_with(path, message, Some(format!("for example `api_key: ${{{variable}}}`")));
             }
             None => {}
         }
-        if provider.kind == Kind::Demo {
+        if provider.kind == Kind::DEMO {
             let unused = [
                 ("base_url", provider.base_url.is_some()),
                 ("api_key", provider.api_key.is_some()),

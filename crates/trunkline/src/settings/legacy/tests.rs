@@ -53,6 +53,7 @@ macro_rules! case {
 
 mod bus;
 mod limits;
+mod providers;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
     CASES.iter().chain(limits::CASES).chain(bus::CASES)

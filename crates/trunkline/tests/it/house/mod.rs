@@ -2,6 +2,7 @@
 
 mod arrows;
 mod promises;
+mod providers;
 mod schema;
 mod sizes;
 

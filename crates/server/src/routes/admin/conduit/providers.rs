@@ -72,11 +72,7 @@ impl From<Entry<ProviderSettings>> for ConduitProvider {
         ConduitProvider {
             id: entry.document.map(|document| document.id).unwrap_or_default(),
             provider_name: entry.name,
-            provider_type: match entry.value.kind {
-                llm::Kind::OpenAi => "OpenAI",
-                llm::Kind::OpenAiCompatible => "OpenAICompatible",
-                llm::Kind::Demo => "Demo",
-            },
+            provider_type: entry.value.kind.conduit(),
             base_url: entry.value.base_url,
             api_key: entry.value.api_key.as_ref().map(masked),
             is_enabled: true,
@@ -120,25 +116,22 @@ struct ConduitProviderBody {
 
 impl ConduitProviderBody {
     fn kind(&self) -> Result<Option<llm::Kind>, Refusal> {
-        let word = match &self.provider_type {
+        let kind = match &self.provider_type {
             None => return Ok(None),
-            Some(ProviderType::Number(1)) => "openai".to_owned(),
-            Some(ProviderType::Number(5)) => "openaicompatible".to_owned(),
-            Some(ProviderType::Number(_)) => String::new(),
-            Some(ProviderType::Name(name)) => {
-                name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
-            }
+            Some(ProviderType::Number(1)) => Some(llm::Kind::OPENAI),
+            Some(ProviderType::Number(5)) => Some(llm::Kind::OPENAI_COMPATIBLE),
+            Some(ProviderType::Number(_)) => None,
+            Some(ProviderType::Name(name)) => llm::Kind::from_conduit(name),
         };
-        match word.as_str() {
-            "openai" => Ok(Some(llm::Kind::OpenAi)),
-            "openaicompatible" => Ok(Some(llm::Kind::OpenAiCompatible)),
-            "demo" => Ok(Some(llm::Kind::Demo)),
-            _ => {
-                let text = "`providerType`: expected `OpenAI` or `OpenAICompatible`; most others speak the protocol of \
-                    the latter, at a `baseUrl` of their own.";
-                Err(Refusal::invalid("providerType", text))
-            }
-        }
+        kind.map(Some).ok_or_else(|| {
+            let known: Vec<_> = llm::Kind::all().map(|kind| format!("`{}`", kind.conduit())).collect();
+            let text = format!(
+                "`providerType`: expected one of {}; who is not in the list most often speaks the protocol of \
+                 `OpenAICompatible`, at a `baseUrl` of its own.",
+                known.join(", ")
+            );
+            Refusal::invalid("providerType", text)
+        })
     }
 
     fn apply(self, before: Option<ProviderSettings>) -> Result<ProviderSettings, Refusal> {
@@ -179,7 +172,7 @@ async fn create(
     call: Call<Nothing, Nothing, Body<ConduitProviderBody>>,
 ) -> Result<Created<ConduitProvider>, Refusal> {
     let Body(new) = call.body;
-    let kind = new.kind()?.unwrap_or(llm::Kind::OpenAiCompatible);
+    let kind = new.kind()?.unwrap_or(llm::Kind::OPENAI_COMPATIBLE);
     let name = new.provider_name.clone().unwrap_or_else(|| kind.as_str().to_owned());
     let name: String = name.trim().to_ascii_lowercase().replace(' ', "-");
     let settings = new.apply(None)?;
