@@ -9,7 +9,7 @@ use trunkline::settings::{self, Env, Flags};
 use trunkline::wire::App;
 
 /// How long anything that must happen may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running application. Dropping it fails the test when a call was left in flight.
 pub struct TestApp {
