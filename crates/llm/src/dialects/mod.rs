@@ -1,6 +1,7 @@
 //! The dialects, one folder each, and where to find them.
 
 pub mod chat;
+pub mod gemini;
 
 use crate::dialect::{Dialect, Egress, Ingress};
 
@@ -8,11 +9,8 @@ use crate::dialect::{Dialect, Egress, Ingress};
 pub fn ingress(dialect: Dialect) -> Option<&'static dyn Ingress> {
     match dialect {
         Dialect::Chat => Some(&chat::Chat),
-        Dialect::Completions
-        | Dialect::Responses
-        | Dialect::Messages
-        | Dialect::Gemini
-        | Dialect::Converse => None,
+        Dialect::Gemini => Some(&gemini::Gemini),
+        Dialect::Completions | Dialect::Responses | Dialect::Messages | Dialect::Converse => None,
     }
 }
 
@@ -20,10 +18,7 @@ pub fn ingress(dialect: Dialect) -> Option<&'static dyn Ingress> {
 pub fn egress(dialect: Dialect) -> Option<&'static dyn Egress> {
     match dialect {
         Dialect::Chat => Some(&chat::Chat),
-        Dialect::Completions
-        | Dialect::Responses
-        | Dialect::Messages
-        | Dialect::Gemini
-        | Dialect::Converse => None,
+        Dialect::Gemini => Some(&gemini::Gemini),
+        Dialect::Completions | Dialect::Responses | Dialect::Messages | Dialect::Converse => None,
     }
 }

@@ -32,7 +32,14 @@ impl ProviderError {
     /// The request is longer than the model can take. Providers that speak OpenAI's dialect agree on the
     /// code less than on the words.
     pub fn is_context_overflow(&self) -> bool {
-        let words = ["context length", "context window", "maximum context", "context_length"];
+        let words = [
+            "context length",
+            "context window",
+            "maximum context",
+            "context_length",
+            // Gemini: "The input token count (…) exceeds the maximum number of tokens allowed (…)."
+            "input token count",
+        ];
         self.code.as_deref() == Some("context_length_exceeded")
             || words.iter().any(|words| self.message.to_ascii_lowercase().contains(words))
     }
