@@ -1,7 +1,9 @@
 //! The dialects, one folder each, and where to find them.
 
 pub mod chat;
+pub mod completions;
 pub mod gemini;
+pub mod responses;
 
 use crate::dialect::{Dialect, Egress, Ingress};
 
@@ -9,8 +11,10 @@ use crate::dialect::{Dialect, Egress, Ingress};
 pub fn ingress(dialect: Dialect) -> Option<&'static dyn Ingress> {
     match dialect {
         Dialect::Chat => Some(&chat::Chat),
+        Dialect::Completions => Some(&completions::Completions),
+        Dialect::Responses => Some(&responses::Responses),
         Dialect::Gemini => Some(&gemini::Gemini),
-        Dialect::Completions | Dialect::Responses | Dialect::Messages | Dialect::Converse => None,
+        Dialect::Messages | Dialect::Converse => None,
     }
 }
 
@@ -18,7 +22,9 @@ pub fn ingress(dialect: Dialect) -> Option<&'static dyn Ingress> {
 pub fn egress(dialect: Dialect) -> Option<&'static dyn Egress> {
     match dialect {
         Dialect::Chat => Some(&chat::Chat),
+        Dialect::Completions => Some(&completions::Completions),
+        Dialect::Responses => Some(&responses::Responses),
         Dialect::Gemini => Some(&gemini::Gemini),
-        Dialect::Completions | Dialect::Responses | Dialect::Messages | Dialect::Converse => None,
+        Dialect::Messages | Dialect::Converse => None,
     }
 }

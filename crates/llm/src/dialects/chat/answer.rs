@@ -124,7 +124,7 @@ fn write_choice(choice: &Choice, index: u64, frame: &Frame) -> WireChoice {
     WireChoice { index, message, finish_reason, logprobs: choice.logprobs.clone(), extra: Extra::new() }
 }
 
-pub(super) fn write_usage(usage: &Usage) -> WireUsage {
+pub(crate) fn write_usage(usage: &Usage) -> WireUsage {
     let mut extra = Extra::new();
     if usage.estimated {
         extra.insert("estimated".into(), true.into());

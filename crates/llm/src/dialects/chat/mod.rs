@@ -15,7 +15,9 @@ mod reasoning;
 mod stream;
 mod write;
 
+pub(crate) use answer::write_usage;
 use bytes::Bytes;
+pub(crate) use read::source;
 
 use crate::dialect::{Egress, Ingress, StreamReader, StreamWriter};
 use crate::form::{Answer, ErrorClass, Frame, Losses, Prompt};
