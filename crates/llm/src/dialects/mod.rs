@@ -3,7 +3,9 @@
 pub mod chat;
 pub mod completions;
 pub mod gemini;
+pub mod messages;
 pub mod responses;
+mod shared;
 
 use crate::dialect::{Dialect, Egress, Ingress};
 
@@ -14,7 +16,8 @@ pub fn ingress(dialect: Dialect) -> Option<&'static dyn Ingress> {
         Dialect::Completions => Some(&completions::Completions),
         Dialect::Responses => Some(&responses::Responses),
         Dialect::Gemini => Some(&gemini::Gemini),
-        Dialect::Messages | Dialect::Converse => None,
+        Dialect::Messages => Some(&messages::Messages),
+        Dialect::Converse => None,
     }
 }
 
@@ -25,6 +28,7 @@ pub fn egress(dialect: Dialect) -> Option<&'static dyn Egress> {
         Dialect::Completions => Some(&completions::Completions),
         Dialect::Responses => Some(&responses::Responses),
         Dialect::Gemini => Some(&gemini::Gemini),
-        Dialect::Messages | Dialect::Converse => None,
+        Dialect::Messages => Some(&messages::Messages),
+        Dialect::Converse => None,
     }
 }

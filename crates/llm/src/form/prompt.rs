@@ -87,7 +87,8 @@ pub enum Role {
 pub enum Part {
     /// Text.
     Text {
-        /// The text.
+        /// The text. An empty one says nothing and is left out; with a mark it carries the mark of the part before
+        /// it, where that is no text.
         text: String,
         /// The provider's cache may be cut after this part (`cache_control`), with the value as it came.
         cache: Option<Value>,

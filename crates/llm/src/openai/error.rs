@@ -36,9 +36,13 @@ impl ProviderError {
             "context length",
             "context window",
             "maximum context",
+            "context limit",
             "context_length",
             // Gemini: "The input token count (…) exceeds the maximum number of tokens allowed (…)."
             "input token count",
+            // Anthropic's and Bedrock's words.
+            "prompt is too long",
+            "input is too long",
         ];
         self.code.as_deref() == Some("context_length_exceeded")
             || words.iter().any(|words| self.message.to_ascii_lowercase().contains(words))

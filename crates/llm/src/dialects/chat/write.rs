@@ -90,6 +90,8 @@ fn write_turn(turn: &Turn, messages: &mut Vec<Message>, losses: &mut Losses) -> 
                 None | Some(Dialect::Chat) => thoughts.push(thought),
                 Some(_) => losses.note("reasoning of another provider"),
             },
+            // A mark on something that is no text.
+            Part::Text { text, cache: Some(_) } if text.is_empty() => losses.note("cache_control"),
             other => content.push(write_part(other, losses)?),
         }
     }
@@ -206,6 +208,7 @@ fn write_result(
     let mut texts = Vec::new();
     for part in &result.parts {
         match write_part(part, losses)? {
+            ContentPart::Text(text) if text.text.is_empty() => {}
             ContentPart::Text(text) => texts.push(text.text),
             other => following.push(other),
         }
