@@ -9,6 +9,7 @@ use llm::dialects::{egress, ingress};
 use llm::form::{ErrorClass, Frame, Losses, Prompt};
 use llm::openai::Refusal;
 use llm::{Dialect, Operation, Provider};
+use memchr::memmem;
 
 use crate::failure::ErrorAnswer;
 use crate::meter::Record;
@@ -36,17 +37,26 @@ pub(crate) struct Translation {
 pub(crate) struct Converter {
     operation: Operation,
     client: Dialect,
+    /// The conversation holds reasoning that another provider signed: who speaks the client's dialect would refuse
+    /// it, so that it is written anew without.
+    sealed: bool,
     prompt: Option<Arc<Prompt>>,
 }
 
 impl Converter {
-    pub(crate) fn new(operation: Operation, client: Dialect) -> Self {
-        Converter { operation, client, prompt: None }
+    pub(crate) fn new(operation: Operation, client: Dialect, body: &[u8]) -> Self {
+        let marks: [&[u8]; 2] = [b"\"tl:", b"\"tl-call:"];
+        let sealed =
+            client == Dialect::Messages && marks.iter().any(|mark| memmem::find(body, mark).is_some());
+        Converter { operation, client, sealed, prompt: None }
     }
 
     /// How a provider is spoken to.
     pub(crate) fn codec(&self, provider: &dyn Provider) -> Codec {
         let spoken = provider.dialects();
+        if self.sealed && self.operation == Operation::Chat && spoken.contains(&self.client) {
+            return Codec::Convert(self.client);
+        }
         match spoken.first() {
             Some(first) if self.operation == Operation::Chat && !spoken.contains(&self.client) => {
                 Codec::Convert(*first)

@@ -31,14 +31,14 @@ use crate::spans;
 
 /// The way to models. One belongs to each worker, with connections of its own; all share the rest.
 pub struct Gateway {
-    shared: Arc<Shared>,
-    client: Client,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) client: Client,
     desk: Desk,
 }
 
 /// What all workers share.
 pub(crate) struct Shared {
-    access: Arc<Access>,
+    pub(crate) access: Arc<Access>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) tracer: Tracer,
@@ -231,7 +231,7 @@ impl Gateway {
             meter.cancel_permit();
             return Err(refuse(meter, error));
         }
-        let converter = Converter::new(operation, dialect);
+        let converter = Converter::new(operation, dialect, &meter.record().body);
         let mut tour = Tour { gateway: self, envelope, converter, arrived, meter, last: None };
         let mut done = tour.visit(&route).await;
         if done.is_none()
@@ -309,7 +309,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<Place> {
         let before = self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(&self.shared));
         (before < self.shared.max_in_flight.load(Ordering::Relaxed)).then_some(place)

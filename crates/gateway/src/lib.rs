@@ -9,6 +9,7 @@ mod attempt;
 mod breaker;
 mod control;
 mod convert;
+mod count;
 mod error;
 mod failure;
 mod gateway;
@@ -22,6 +23,7 @@ mod spans;
 
 pub use breaker::BreakerState;
 pub use control::{Control, Probe, check_provider, probe};
+pub use count::Count;
 pub use error::Error;
 pub use gateway::{Call, CallError, Gateway, Reply, TargetState};
 pub use meter::{Facts, Meter};

@@ -17,6 +17,8 @@ pub enum Protocol {
     OpenAi,
     /// OpenAI's older part, as everybody else who took it over: chat, completions, embeddings.
     OpenAiChat,
+    /// Anthropic's messages.
+    Anthropic,
 }
 
 /// What a kind is.
@@ -65,6 +67,14 @@ static TABLE: &[Entry] = &[
         base_url: None,
         env: &[],
         needs_key: false,
+    },
+    Entry {
+        name: "anthropic",
+        conduit: "Anthropic",
+        protocol: Protocol::Anthropic,
+        base_url: Some("https://api.anthropic.com"),
+        env: &["ANTHROPIC_API_KEY"],
+        needs_key: true,
     },
     host("mistral", "Mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]),
     host("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"]),

@@ -169,6 +169,16 @@ pub trait Provider: Send + Sync {
     /// Sends one attempt and waits for the head of the answer. `client` is the calling worker's own.
     fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>>;
 
+    /// Asks how many tokens a request in Anthropic's dialect has; `None`: there is no such question.
+    fn count_tokens<'a>(
+        &'a self,
+        client: &'a Client,
+        call: Outbound,
+    ) -> Option<BoxFuture<'a, Result<Inbound, SendError>>> {
+        let _ = (client, call);
+        None
+    }
+
     /// Asks for the list of its models, as a proof that it is there and takes our key. `None`: no call is needed
     /// for that.
     fn ask_models<'a>(

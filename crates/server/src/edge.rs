@@ -58,7 +58,7 @@ pub(crate) struct Edge {
 }
 
 /// The routes whose log line is the model call's account, which the gateway writes.
-const CALLS: &[&str] = &["/v1/chat/completions", "/v1/embeddings"];
+const CALLS: &[&str] = &["/v1/chat/completions", "/v1/embeddings", "/v1/messages"];
 
 /// Serves one request.
 pub(crate) async fn serve(

@@ -9,8 +9,8 @@ use axum::routing::{get, post};
 use base::Kind;
 
 use crate::admin::{dispatch, is_admin};
-use crate::error::ApiError;
-use crate::routes::{admin, ephemeral, health, metrics, openai, version};
+use crate::error::{ApiError, dialect_at};
+use crate::routes::{admin, anthropic, ephemeral, health, metrics, openai, version};
 use crate::settings::Role;
 use crate::state::App;
 
@@ -49,6 +49,8 @@ fn gateway() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat).fallback(only_post))
         .route("/v1/embeddings", post(openai::embeddings).fallback(only_post))
+        .route("/v1/messages", post(anthropic::messages).fallback(only_post))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens).fallback(only_post))
         .route("/v1/auth/ephemeral-key", post(ephemeral::create).fallback(only_post))
         .route("/v1/models", get(openai::models).fallback(only_get))
         .route("/v1/models/{*id}", get(openai::model).fallback(only_get))
@@ -64,6 +66,8 @@ pub(crate) fn pattern(path: &str) -> &'static str {
     const FIXED: &[&str] = &[
         "/v1/chat/completions",
         "/v1/embeddings",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/auth/ephemeral-key",
         "/health",
@@ -87,23 +91,24 @@ pub(crate) fn pattern(path: &str) -> &'static str {
 async fn elsewhere(app: State<Arc<App>>, request: Request) -> Response {
     match is_admin(request.uri().path()) {
         true => dispatch(app, request).await,
-        false => not_found().await,
+        false => not_found(request).await,
     }
 }
 
-async fn not_found() -> Response {
+async fn not_found(request: Request) -> Response {
+    let dialect = dialect_at(request.uri().path());
     ApiError::new(
         Kind::NotFound,
         "not_found",
         "There is nothing at this path; see /v1/models for the models.",
     )
-    .into_response()
+    .response(dialect)
 }
 
 async fn only_get() -> Response {
     ApiError::method_not_allowed("GET, HEAD").into_response()
 }
 
-async fn only_post() -> Response {
-    ApiError::method_not_allowed("POST").into_response()
+async fn only_post(request: Request) -> Response {
+    ApiError::method_not_allowed("POST").response(dialect_at(request.uri().path()))
 }

@@ -103,7 +103,7 @@ impl OpenAi {
 }
 
 /// A header value that is never printed or indexed by HTTP/2 compression.
-fn secret(text: &str, what: &str) -> Result<HeaderValue, String> {
+pub(super) fn secret(text: &str, what: &str) -> Result<HeaderValue, String> {
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| format!("the value of {what} has characters that a header cannot carry"))?;
     value.set_sensitive(true);

@@ -1,6 +1,7 @@
 //! One file for each subject of the API.
 
 pub(crate) mod admin;
+pub(crate) mod anthropic;
 pub(crate) mod call;
 pub(crate) mod ephemeral;
 pub(crate) mod health;
