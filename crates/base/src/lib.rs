@@ -12,6 +12,7 @@ pub mod sigv4;
 mod trace;
 mod units;
 mod usage;
+pub mod vcons;
 
 pub use error::Kind;
 pub use ids::RequestId;

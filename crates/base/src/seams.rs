@@ -305,6 +305,17 @@ pub trait Queue: Backend {
     /// It is done and never comes again.
     async fn ack(&self, delivery: &Delivery) -> Result<(), SeamError>;
 
+    /// Several are done and never come again; one whose lease has ended is passed over.
+    async fn ack_all(&self, deliveries: &[Delivery]) -> Result<(), SeamError> {
+        for delivery in deliveries {
+            match self.ack(delivery).await {
+                Err(SeamError::LeaseLost { .. }) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// It is not done. The reason is kept, cut to [`MAX_REASON`].
     async fn nack(&self, delivery: &Delivery, retry: Retry, reason: &str) -> Result<(), SeamError>;
 

@@ -19,6 +19,7 @@ mod sql;
 mod testing;
 mod time;
 mod usage;
+mod vcons;
 
 pub use audit::{AuditEntry, AuditFilter, AuditRow, BadRow, Link, Verified};
 pub use cache::StoreCache;
@@ -37,3 +38,4 @@ pub use time::now_ms;
 pub use usage::{
     Dimension, RequestFilter, RequestRow, USAGE_ROWS, UsageQuery, UsageRow, UsageSummary, UsageSums,
 };
+pub use vcons::StoreVcons;

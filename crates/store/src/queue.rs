@@ -301,6 +301,23 @@ impl Queue for StoreQueue {
         self.change(delivery, Change::Remove).await
     }
 
+    async fn ack_all(&self, deliveries: &[Delivery]) -> Result<(), SeamError> {
+        for deliveries in deliveries.chunks(ROWS) {
+            let receipts = deliveries.iter().map(receipt).collect::<Result<Vec<_>, _>>()?;
+            let sql = format!(
+                "DELETE FROM queue_messages WHERE (id, receipt) IN (VALUES {})",
+                placeholders(receipts.len(), 2)
+            );
+            let mut delete = sqlx::query(AssertSqlSafe(sql));
+            for (id, token) in receipts {
+                delete = delete.bind(id).bind(token);
+            }
+            delete.execute(self.db.write()).await.map_err(|error| self.error(&error.into()))?;
+        }
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
     async fn nack(&self, delivery: &Delivery, retry: Retry, reason: &str) -> Result<(), SeamError> {
         match retry {
             Retry::After(delay) => {
