@@ -6,6 +6,7 @@
 
 mod canonical;
 mod object;
+pub mod validate;
 
 #[cfg(test)]
 mod tests;
