@@ -428,7 +428,7 @@ impl Conversations {
 
     /// The ingress lists of the chains that work.
     pub fn lists(&self) -> Vec<String> {
-        self.core.plan.load().lists.iter().map(|list| list.to_string()).collect()
+        self.core.plan.load().lists.iter().map(ToString::to_string).collect()
     }
 
     /// What happens to vCons in this process from now on.
@@ -778,3 +778,6 @@ async fn measure(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,7 +179,7 @@ impl Run<'_> {
             self.core.vcons.change(&[change]).await?;
             let uuid = work.uuid().to_owned();
             for list in effects.routes {
-                self.core.push(&list, &[uuid.clone()], "route").await?;
+                self.core.push(&list, std::slice::from_ref(&uuid), "route").await?;
             }
         }
         let went = match next {

@@ -144,10 +144,11 @@ fn scalar(text: &str) -> Ordered {
             return Ordered::Int(sign * whole);
         }
     }
-    if digits.contains('.') && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        if let Ok(number) = text.replace('_', "").parse::<f64>() {
-            return Ordered::Float(number);
-        }
+    if digits.contains('.')
+        && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && let Ok(number) = text.replace('_', "").parse::<f64>()
+    {
+        return Ordered::Float(number);
     }
     Ordered::Text(text.to_owned())
 }

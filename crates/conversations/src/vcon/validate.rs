@@ -254,7 +254,7 @@ fn check_dialog(index: usize, dialog: &Object, parties: usize, errors: &mut Vec<
                 Some(party) if (party as usize) < parties => {}
                 Some(_) => errors.push(refused(&loc, "Party index is out of range", party.clone())),
                 None => {
-                    errors.push(error("int_type", &loc, "Input should be a valid integer", party.clone()))
+                    errors.push(error("int_type", &loc, "Input should be a valid integer", party.clone()));
                 }
             }
             if errors.len() >= MAX_ERRORS {
