@@ -51,8 +51,9 @@ fn vcon(n: u32, more: Value) -> Bytes {
     let mut vcon = json!({"vcon": "0.0.1", "uuid": uuid(n), "created_at": "2026-11-20T10:00:00Z",
         "parties": [{"tel": "+15551234567", "name": format!("P{n}")}],
         "dialog": [{"type": "text", "body": "hello world", "parties": [0]}]});
-    for (key, value) in more.as_object().unwrap() {
-        vcon[key] = value.clone();
+    let Value::Object(more) = more else { panic!() };
+    for (key, value) in more {
+        vcon[key] = value;
     }
     vcon.to_string().into()
 }
@@ -125,7 +126,7 @@ async fn a_storage_that_fails_makes_a_dead_letter_and_its_replay_a_saved_vcon() 
 
 #[tokio::test]
 async fn many_at_once_all_arrive_and_a_busy_list_starves_none() {
-    let two = FILE.replace("}}\n", "}}\n").replace(
+    let two = FILE.replace(
         "enabled: 1}}",
         "enabled: 1}, other: {links: [], ingress_lists: [late], storages: [file], egress_lists: [late_out]}}",
     );

@@ -8,8 +8,9 @@ const UUID: &str = "018e3d10-0c1f-8d8c-9b1a-5f9b1c6f0a11";
 fn with(part: Value) -> Bytes {
     let mut vcon = json!({"vcon": "0.0.1", "uuid": UUID, "created_at": "2026-11-20T10:00:00Z",
         "parties": [{"tel": "+15551234567"}, {}]});
-    for (key, value) in part.as_object().unwrap() {
-        vcon[key] = value.clone();
+    let Value::Object(part) = part else { panic!() };
+    for (key, value) in part {
+        vcon[key] = value;
     }
     vcon.to_string().into()
 }
