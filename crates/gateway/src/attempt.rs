@@ -29,19 +29,20 @@ pub(crate) enum Success {
     Stream(Box<Reader>),
 }
 
-/// Sends `outbound` and reads the answer: the whole of it, or a stream's until its first content. `limit` is
-/// the time for that.
+/// Sends `outbound` and reads the answer: the whole of it, or a stream's until its first content. `key` is
+/// the provider's key to use, `limit` the time for that.
 pub(crate) async fn attempt(
     client: &Client,
     target: &Target,
     outbound: Outbound,
     envelope: &Envelope,
     translation: Translation,
+    key: usize,
     limit: Duration,
 ) -> Result<Success, Failure> {
     let operation = outbound.operation;
     let work = async {
-        let inbound = target.provider.provider.send(client, outbound).await.map_err(Failure::Send)?;
+        let inbound = target.provider.keys.at(key).send(client, outbound).await.map_err(Failure::Send)?;
         if inbound.status != StatusCode::OK {
             return Err(Failure::Status(error_answer(inbound, translation.provider).await));
         }

@@ -31,6 +31,10 @@ pub struct Health {
     /// Milliseconds after `born` until which the target asked not to be sent to.
     cool_until: AtomicU64,
     born: Instant,
+    /// Calls in flight to it.
+    busy: AtomicU32,
+    /// The moving average of the time to its answers, in microseconds; 0 before the first.
+    latency: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -79,11 +83,45 @@ impl Default for Health {
             state: Mutex::new(State::Closed),
             cool_until: AtomicU64::new(0),
             born: Instant::now(),
+            busy: AtomicU32::new(0),
+            latency: AtomicU64::new(0),
         }
     }
 }
 
 impl Health {
+    /// A call to it begins.
+    pub fn begin(&self) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call to it is over.
+    pub fn end(&self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Calls in flight to it, from this replica.
+    pub fn busy(&self) -> u32 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// It answered, whole or with its first token, after this time. Two answers at once may lose one of them,
+    /// which an average does not mind.
+    pub fn answered(&self, after: Duration) {
+        let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX).max(1);
+        let before = self.latency.load(Ordering::Relaxed);
+        let new = if before == 0 { after } else { before / 8 * 7 + after / 8 + 1 };
+        self.latency.store(new, Ordering::Relaxed);
+    }
+
+    /// How soon it answers of late; `None` before its first answer.
+    pub fn latency(&self) -> Option<Duration> {
+        match self.latency.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
+
     /// Leave to send, or how long until asking again makes sense.
     pub fn admit(self: &Arc<Self>, settings: &BreakerSettings, now: Instant) -> Result<Pass, Duration> {
         let mut probe = false;

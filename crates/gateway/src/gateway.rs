@@ -28,6 +28,7 @@ use crate::metrics::GatewayMetrics;
 use crate::relay::Relay;
 use crate::snapshot::{GatewaySettings, Route, Slot, Snapshot, Target};
 use crate::spans;
+use crate::strategy::complexity;
 
 /// The way to models. One belongs to each worker, with connections of its own; all share the rest.
 pub struct Gateway {
@@ -157,7 +158,7 @@ impl Gateway {
         let route = snapshot.route(model, &self.shared.metrics).ok()?;
         let entry = &route.targets.first()?.provider;
         // A provider whose models are known has no others.
-        entry.provider.models().is_empty().then(|| entry.name.to_string())
+        entry.keys.any().models().is_empty().then(|| entry.name.to_string())
     }
 
     /// How each declared target stands. Also refreshes the metric.
@@ -364,7 +365,8 @@ impl Tour<'_> {
     /// Asks the targets one after the other until one answers. `None`: see `last`.
     async fn visit(&mut self, route: &Route) -> Option<Arrival> {
         let now = Instant::now();
-        let mut order: Vec<&Arc<Target>> = route.targets.iter().collect();
+        let body = self.meter.record().body.clone();
+        let mut order = route.chooser.order(&route.targets, || complexity(&body));
         if order.len() > 1 {
             // Who asked to be left alone comes last, and is asked all the same when nobody else answers. Looked
             // at once each: another thread may change it while we sort.
@@ -378,7 +380,7 @@ impl Tour<'_> {
                 self.last.get_or_insert(Last::NoTime);
                 continue;
             }
-            let Some(slot) = target.provider.slot() else { continue };
+            let Some(slot) = target.provider.slot(&target.health) else { continue };
             match target.health.admit(&target.resilience.breaker, Instant::now()) {
                 Err(wait) => open = Some(open.map_or(wait, |o| o.min(wait))),
                 Ok(pass) => {
@@ -406,7 +408,7 @@ impl Tour<'_> {
         others: bool,
     ) -> Result<Arrival, Next> {
         let mut pass = Some(pass);
-        let mut retry = 0;
+        let (mut retry, mut switches) = (0, 0);
         loop {
             let leave = match pass.take() {
                 Some(pass) => pass,
@@ -416,13 +418,21 @@ impl Tour<'_> {
                     Err(_) => return Err(Next::Leave),
                 },
             };
-            let failure = match self.attempt(target, others).await {
+            let key = target.provider.keys.next(Instant::now());
+            let failure = match self.attempt(target, key, others).await {
                 Ok(success) => {
                     return Ok(Arrival { success, target: Arc::clone(target), pass: leave, slot });
                 }
                 Err(failure) => failure,
             };
             let now = Instant::now();
+            if target.provider.keys.failed(key, &failure, now) && switches < MAX_SWITCHES {
+                // The fault is the key's, and another one is at hand.
+                drop(leave);
+                switches += 1;
+                self.last = Some(Last::Failed { target: Arc::clone(target), failure });
+                continue;
+            }
             if matches!(failure, Failure::Unfit(_)) {
                 // It was not asked, so nothing is known of it.
                 drop(leave);
@@ -445,13 +455,13 @@ impl Tour<'_> {
         self.arrived + target.resilience.request_timeout.0
     }
 
-    async fn attempt(&mut self, target: &Arc<Target>, others: bool) -> Result<Success, Failure> {
+    async fn attempt(&mut self, target: &Arc<Target>, key: usize, others: bool) -> Result<Success, Failure> {
         let began = Instant::now();
         let record = self.meter.record();
         record.target = Some(Arc::clone(target));
         record.answering = false;
         let trace = record.trace.child();
-        let (codec, body, headers) = match self.converter.codec(target.provider.provider.as_ref()) {
+        let (codec, body, headers) = match self.converter.codec(target.provider.keys.any()) {
             Codec::Forward => {
                 let body = self.envelope.splice(&record.body, &target.model);
                 (Codec::Forward, body, record.headers.clone())
@@ -491,11 +501,14 @@ impl Tour<'_> {
         record.answering = true;
         record.running = Some(running);
         let result =
-            attempt(&self.gateway.client, target, outbound, &self.envelope, translation, limit).await;
+            attempt(&self.gateway.client, target, outbound, &self.envelope, translation, key, limit).await;
         let record = self.meter.record();
         let took = began.elapsed();
         record.waited += took;
         record.answering = result.is_ok();
+        if result.is_ok() {
+            target.health.answered(took);
+        }
         target.metrics.attempt(result.as_ref().err().map(Failure::class));
         if let Err(failure) = &result {
             record.running = None;
@@ -624,6 +637,8 @@ const BYTES_OF_A_TOKEN: u64 = 4;
 /// The most that a picture named by its URL adds to a prompt, at the providers we know.
 const TOKENS_OF_AN_IMAGE: u64 = 3_000;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// So many keys of one provider are tried for one call at most.
+const MAX_SWITCHES: u32 = 16;
 /// The longest that one `Retry-After` keeps a target at the end of the line.
 const MAX_COOLING: Duration = Duration::from_secs(600);
 

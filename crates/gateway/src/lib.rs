@@ -13,6 +13,7 @@ mod count;
 mod error;
 mod failure;
 mod gateway;
+mod keys;
 mod meter;
 mod metrics;
 mod reader;
@@ -20,6 +21,7 @@ mod relay;
 pub mod settings;
 mod snapshot;
 mod spans;
+mod strategy;
 
 pub use breaker::BreakerState;
 pub use control::{Control, Probe, check_provider, probe};

@@ -24,6 +24,9 @@ pub struct ProviderSettings {
     /// The key we send. Hosts need one; what runs at a `base_url` of your own may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,
+    /// More keys for the same provider. All are taken in turn; one that is refused or limited rests for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_keys: Vec<Secret>,
     /// Headers sent with every request to it, for example `OpenAI-Organization`. Values are secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
@@ -57,6 +60,29 @@ pub enum Strategy {
     /// In the order written; the next one only when those before it cannot answer.
     #[default]
     Priority,
+    /// At random, each as often as its `weight` says.
+    Weighted,
+    /// Each in turn.
+    RoundRobin,
+    /// The one that answered soonest of late; now and then another, to know how it does today.
+    LeastLatency,
+    /// The cheapest by the price table.
+    LeastCost,
+    /// The one with the fewest calls in flight from this replica.
+    LeastBusy,
+    /// Those that serve the request's complexity: long requests and those with tools, pictures, a schema or
+    /// reasoning are complex, others simple.
+    Complexity,
+}
+
+/// How much a request asks of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Complexity {
+    /// A short text.
+    Simple,
+    /// Anything else.
+    Complex,
 }
 
 /// One place an alias can lead to.
@@ -67,9 +93,25 @@ pub struct TargetSettings {
     pub provider: String,
     /// The model's name at that provider.
     pub model: String,
+    /// For the strategy `weighted`: its share beside the others'. 0: only when no other can answer.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(range(max = 1_000_000))]
+    pub weight: u32,
+    /// For the strategy `complexity`: the requests that come here first. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<Complexity>,
     /// What differs from the alias's resilience for this target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resilience: Option<ResilienceOverrides>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(weight: &u32) -> bool {
+    *weight == 1
 }
 
 macro_rules! resilience {

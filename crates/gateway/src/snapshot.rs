@@ -13,8 +13,10 @@ use telemetry::{SpanRecord, gen_ai};
 
 use crate::breaker::Health;
 use crate::error::Error;
+use crate::keys::Keys;
 use crate::metrics::{GatewayMetrics, TargetMetrics};
-use crate::settings::{Models, ProviderSettings, Providers, ResilienceSettings};
+use crate::settings::{Complexity, Models, ProviderSettings, Providers, ResilienceSettings, Strategy};
+use crate::strategy::Chooser;
 
 /// Everything a call needs to know about where it may go.
 pub(crate) struct Snapshot {
@@ -28,7 +30,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct ProviderEntry {
     pub(crate) name: Arc<str>,
     pub(crate) kind: Kind,
-    pub(crate) provider: Box<dyn Provider>,
+    pub(crate) keys: Keys,
     max_in_flight: Option<u32>,
     /// Counted on over a reload: what began before it is still there.
     in_flight: Arc<AtomicU32>,
@@ -48,6 +50,10 @@ pub(crate) struct Target {
     pub(crate) resilience: ResilienceSettings,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: TargetMetrics,
+    /// Its share, for the strategy that goes by it.
+    pub(crate) weight: u32,
+    /// The requests it is for, for the strategy that goes by it.
+    pub(crate) serves: Option<Complexity>,
     /// What its calls cost; nobody knows for `None`.
     pub(crate) price: Option<Arc<Price>>,
     /// That nobody knows was said.
@@ -57,17 +63,22 @@ pub(crate) struct Target {
 /// The targets of a model, and what takes over when they are too small.
 pub(crate) struct Route {
     pub(crate) targets: Vec<Arc<Target>>,
+    pub(crate) chooser: Chooser,
     pub(crate) context_fallback: Option<String>,
 }
 
 /// A place among a provider's `max_concurrent_requests`, given back when dropped.
-pub(crate) struct Slot(Arc<ProviderEntry>);
+pub(crate) struct Slot {
+    provider: Arc<ProviderEntry>,
+    health: Arc<Health>,
+}
 
 impl ProviderEntry {
-    /// A place, unless the provider has all it takes.
-    pub(crate) fn slot(self: &Arc<Self>) -> Option<Slot> {
+    /// A place for a call to a target with this health, unless the provider has all it takes.
+    pub(crate) fn slot(self: &Arc<Self>, health: &Arc<Health>) -> Option<Slot> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot(Arc::clone(self));
+        health.begin();
+        let slot = Slot { provider: Arc::clone(self), health: Arc::clone(health) };
         (self.max_in_flight.is_none_or(|max| before < max)).then_some(slot)
     }
 
@@ -91,13 +102,14 @@ impl ProviderEntry {
 /// no secrets, and would be found everywhere.
 pub(crate) fn secrets(settings: &ProviderSettings) -> Vec<Secret> {
     const SHORTEST: usize = 8;
-    let all = settings.api_key.iter().chain(settings.headers.values());
+    let all = settings.api_key.iter().chain(&settings.api_keys).chain(settings.headers.values());
     all.filter(|secret| secret.expose().len() >= SHORTEST).cloned().collect()
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.provider.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.health.end();
     }
 }
 
@@ -126,14 +138,26 @@ impl Snapshot {
     ) -> Result<Self, String> {
         let mut providers = BTreeMap::new();
         for (name, provider) in &settings.providers {
-            let made = make_provider(provider).map_err(|e| format!("providers.{name}: {e}"))?;
+            let wrong = |error| format!("providers.{name}: {error}");
+            let made = make_provider(provider).map_err(wrong)?;
+            let others = provider.api_keys.iter().map(|key| with_key(provider, key));
+            let others = others.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+            // Without `api_key` the first of `api_keys` takes its place.
+            let keys = match (&provider.api_key, others.len()) {
+                (None, 1..) => {
+                    let mut others = others;
+                    let first = others.remove(0);
+                    Keys::new(first, others)
+                }
+                _ => Keys::new(made, others),
+            };
             let before = old.and_then(|o| o.providers.get(name));
             providers.insert(
                 name.clone(),
                 Arc::new(ProviderEntry {
                     name: name.as_str().into(),
                     kind: provider.kind,
-                    provider: made,
+                    keys,
                     max_in_flight: provider.max_concurrent_requests,
                     in_flight: before.map(|p| Arc::clone(&p.in_flight)).unwrap_or_default(),
                     secrets: secrets(provider),
@@ -156,18 +180,13 @@ impl Snapshot {
                 let id = format!("{}/{}", target.provider, target.model);
                 let health = health.entry(id.clone()).or_default();
                 let resilience = resilience.with(target.resilience.as_ref());
-                targets.push(Arc::new(Target::new(
-                    &id,
-                    provider,
-                    &target.model,
-                    resilience,
-                    health,
-                    metrics,
-                    &settings.prices,
-                )));
+                let made =
+                    Target::new(&id, provider, &target.model, resilience, health, metrics, &settings.prices);
+                targets.push(Arc::new(Target { weight: target.weight, serves: target.serves, ..made }));
             }
             let context_fallback = model.context_fallback.clone();
-            aliases.insert(alias.clone(), Arc::new(Route { targets, context_fallback }));
+            let chooser = Chooser::new(model.strategy);
+            aliases.insert(alias.clone(), Arc::new(Route { targets, chooser, context_fallback }));
         }
         let (resilience, prices) = (settings.resilience.clone(), Arc::clone(&settings.prices));
         Ok(Snapshot { providers, aliases, resilience, prices })
@@ -185,7 +204,8 @@ impl Snapshot {
             let resilience = self.resilience.clone();
             let health = &provider.undeclared;
             let target = Target::new(model, provider, name, resilience, health, metrics, &self.prices);
-            return Ok(Arc::new(Route { targets: vec![Arc::new(target)], context_fallback: None }));
+            let (targets, chooser) = (vec![Arc::new(target)], Chooser::new(Strategy::Priority));
+            return Ok(Arc::new(Route { targets, chooser, context_fallback: None }));
         }
         let names: Vec<String> = self.providers.keys().map(|name| format!("`{name}`")).collect();
         Err(Error::UnknownModel { model: model.to_owned(), providers: names.join(", ") })
@@ -195,7 +215,7 @@ impl Snapshot {
     pub(crate) fn model_names(&self) -> Vec<(String, String)> {
         let aliases = self.aliases.keys().map(|alias| (alias.clone(), "trunkline".to_owned()));
         let known = self.providers.values().flat_map(|entry| {
-            let names = entry.provider.models().iter();
+            let names = entry.keys.any().models().iter();
             names.map(|model| (format!("{}/{model}", entry.name), entry.name.to_string()))
         });
         aliases.chain(known).collect()
@@ -224,6 +244,8 @@ impl Target {
         Target {
             price: prices.lookup(&provider.name, provider.kind.as_str(), model),
             alarmed: AtomicBool::new(false),
+            weight: 1,
+            serves: None,
             id: id.into(),
             model: model.into(),
             provider: Arc::clone(provider),
@@ -250,8 +272,13 @@ impl Target {
         let kind = self.provider.kind.as_str();
         span.attribute(gen_ai::PROVIDER_NAME, kind);
         span.attribute(gen_ai::SYSTEM, kind);
-        span.attribute(gen_ai::SERVER_ADDRESS, self.provider.provider.address().to_owned());
+        span.attribute(gen_ai::SERVER_ADDRESS, self.provider.keys.any().address().to_owned());
     }
+}
+
+/// The same provider with another of its keys.
+fn with_key(settings: &ProviderSettings, key: &Secret) -> Result<Box<dyn Provider>, String> {
+    make_provider(&ProviderSettings { api_key: Some(key.clone()), ..settings.clone() })
 }
 
 pub(crate) fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provider>, String> {

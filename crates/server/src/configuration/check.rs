@@ -44,6 +44,7 @@ pub(super) fn provider(name: &str, provider: &ProviderSettings) -> Result<(), Wr
     let unused = [
         ("base_url", provider.base_url.is_some()),
         ("api_key", provider.api_key.is_some()),
+        ("api_keys", !provider.api_keys.is_empty()),
         ("headers", !provider.headers.is_empty()),
     ];
     if provider.kind == Kind::DEMO {
@@ -52,7 +53,13 @@ pub(super) fn provider(name: &str, provider: &ProviderSettings) -> Result<(), Wr
             None => Ok(()),
         };
     }
+    for (at, key) in provider.api_keys.iter().enumerate() {
+        if key.expose().is_empty() || HeaderValue::from_str(key.expose()).is_err() {
+            return wrong(format!("api_keys[{at}]"), "expected a key that a header can carry");
+        }
+    }
     match &provider.api_key {
+        None if !provider.api_keys.is_empty() => {}
         Some(key) if key.expose().is_empty() => {
             return wrong("api_key", "expected a key, found an empty text");
         }

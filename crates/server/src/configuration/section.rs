@@ -159,6 +159,9 @@ impl Section for ProviderSettings {
         if let Some(key) = &mut settings.api_key {
             *key = open("api_key", key)?;
         }
+        for (at, key) in settings.api_keys.iter_mut().enumerate() {
+            *key = open(&key_field(at), key)?;
+        }
         for (header, value) in &mut settings.headers {
             *value = open(&header_field(header), value)?;
         }
@@ -175,6 +178,11 @@ impl Section for ProviderSettings {
 /// The name under which a header's value is sealed.
 fn header_field(header: &str) -> String {
     format!("headers.{header}")
+}
+
+/// The name under which one of several keys is sealed.
+fn key_field(at: usize) -> String {
+    format!("api_keys.{at}")
 }
 
 /// Fills in what serialization hides.
@@ -195,6 +203,10 @@ impl PutSecrets for ProviderSettings {
         let Some(map) = value.as_object_mut() else { return Ok(()) };
         if let Some(key) = &self.api_key {
             map.insert("api_key".into(), text("api_key", key)?.into());
+        }
+        if !self.api_keys.is_empty() {
+            let keys = self.api_keys.iter().enumerate().map(|(at, key)| text(&key_field(at), key));
+            map.insert("api_keys".into(), keys.collect::<Result<Vec<_>, _>>()?.into());
         }
         if !self.headers.is_empty() {
             let mut headers = Map::new();

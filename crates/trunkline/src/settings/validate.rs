@@ -244,7 +244,14 @@ impl Checks<'_> {
             None => {}
         }
         let api_key = path.key("api_key");
+        for (at, key) in provider.api_keys.iter().enumerate() {
+            if key.expose().is_empty() || HeaderValue::from_str(key.expose()).is_err() {
+                let message = "must be a key that a header can carry, and not empty";
+                self.report(&path.key("api_keys").index(at), message);
+            }
+        }
         match &provider.api_key {
+            None if !provider.api_keys.is_empty() => {}
             Some(key) if key.expose().is_empty() => self.report(&api_key, "must not be empty"),
             Some(key) if HeaderValue::from_str(key.expose()).is_err() => {
                 self.report(&api_key, "contains a character that a header cannot carry, such as a line end");
@@ -261,6 +268,7 @@ impl Checks<'_> {
             let unused = [
                 ("base_url", provider.base_url.is_some()),
                 ("api_key", provider.api_key.is_some()),
+                ("api_keys", !provider.api_keys.is_empty()),
                 ("headers", !provider.headers.is_empty()),
             ];
             for (key, _) in unused.iter().filter(|(_, set)| *set) {

@@ -11,4 +11,5 @@ mod house;
 mod money;
 mod openai;
 mod process;
+mod routing;
 mod telemetry;

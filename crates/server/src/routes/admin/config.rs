@@ -154,6 +154,11 @@ fn without_secrets(body: &mut Value) -> Vec<String> {
         *key = Value::Null;
         missing.push("api_key".to_owned());
     }
+    let keys = map.get_mut("api_keys").and_then(Value::as_array_mut).into_iter().flatten();
+    for (at, value) in keys.enumerate() {
+        *value = Value::Null;
+        missing.push(format!("api_keys.{at}"));
+    }
     for (header, value) in map.get_mut("headers").and_then(Value::as_object_mut).into_iter().flatten() {
         *value = Value::Null;
         missing.push(format!("headers.{header}"));
@@ -170,6 +175,7 @@ fn await_secrets(body: &mut Value) {
     };
     let Some(map) = body.as_object_mut() else { return };
     map.get_mut("api_key").into_iter().for_each(empty);
+    map.get_mut("api_keys").and_then(Value::as_array_mut).into_iter().flatten().for_each(empty);
     map.get_mut("headers").and_then(Value::as_object_mut).into_iter().flatten().for_each(|(_, v)| empty(v));
 }
 

@@ -129,7 +129,7 @@ async fn create(
     let model = new.provider_model_id.ok_or_else(|| needed("providerModelId"))?;
     let settings = ModelSettings {
         strategy: Strategy::default(),
-        targets: vec![TargetSettings { provider, model, resilience: None }],
+        targets: vec![TargetSettings { provider, model, weight: 1, serves: None, resilience: None }],
         context_fallback: None,
         resilience: None,
     };

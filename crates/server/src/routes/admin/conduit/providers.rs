@@ -145,6 +145,7 @@ impl ConduitProviderBody {
             return Err(Refusal::invalid("providerType", "`providerType`: a provider needs a type."));
         };
         let mut settings = before.unwrap_or(ProviderSettings {
+            api_keys: Vec::new(),
             kind,
             base_url: None,
             api_key: None,
