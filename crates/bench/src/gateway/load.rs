@@ -81,15 +81,15 @@ impl Connection {
         Ok((first.unwrap_or(last), last))
     }
 
-    /// Sends a request and gives the body of its answer, which must be a 200.
+    /// Sends a request and gives the body of its answer, whose status must be 2xx.
     pub fn fetch(&mut self, request: &[u8]) -> Outcome<Vec<u8>> {
         self.send(request)?;
         while !self.reply.done() {
             self.receive()?;
         }
         match self.reply.status() {
-            200 => Ok(self.reply.payload().to_vec()),
-            status => Err(format!("status {status}, expected 200")),
+            200..=299 => Ok(self.reply.payload().to_vec()),
+            status => Err(format!("status {status}, expected 2xx")),
         }
     }
 

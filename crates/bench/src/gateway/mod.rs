@@ -27,6 +27,7 @@ use self::process::Process;
 use self::report::Samples;
 use self::rounds::Plan;
 use self::subject::{Subject, System};
+use self::trunkline::Payer;
 use crate::Outcome;
 
 /// What `bench gateway` is told.
@@ -220,7 +221,9 @@ impl Systems {
     /// From starting the process, with nothing kept from before, to its first answer.
     fn start_to_answer(&self, system: System, dir: &Path, upstream: SocketAddr) -> Outcome<Option<Duration>> {
         let started = Instant::now();
-        let Some((subject, key)) = self.start_one(system, dir, upstream)? else { return Ok(None) };
+        let Some((subject, key)) = self.start_one(system, dir, upstream, Payer::FirstRun)? else {
+            return Ok(None);
+        };
         let answer = Connection::open(subject.address)?.ask(&Exchanges::new(&key).chat);
         answer.map_err(|error| format!("{}, first answer: {error}", system.name()))?;
         Ok(Some(started.elapsed()))
@@ -231,7 +234,9 @@ impl Systems {
         let mut subjects = vec![Subject::new(System::Direct, upstream, None, None, None)];
         let mut exchanges = Exchanges::new(STAND_IN);
         for system in [System::Nginx, System::Trunkline] {
-            if let Some((subject, key)) = self.start_one(system, &dir.join(system.name()), upstream)? {
+            if let Some((subject, key)) =
+                self.start_one(system, &dir.join(system.name()), upstream, Payer::Prepaid)?
+            {
                 subjects.push(subject);
                 exchanges = Exchanges::new(&key);
             }
@@ -244,10 +249,13 @@ impl Systems {
         system: System,
         dir: &Path,
         upstream: SocketAddr,
+        payer: Payer,
     ) -> Outcome<Option<(Subject, String)>> {
         match (system, &self.nginx, &self.trunkline) {
             (System::Nginx, Some(nginx), _) => Ok(Some((nginx.start(dir, upstream)?, STAND_IN.into()))),
-            (System::Trunkline, _, Some(program)) => Ok(Some(trunkline::start(program, dir, upstream)?)),
+            (System::Trunkline, _, Some(program)) => {
+                Ok(Some(trunkline::start(program, dir, upstream, payer)?))
+            }
             _ => Ok(None),
         }
     }

@@ -1,4 +1,5 @@
-//! Trunkline as it would run in production: keys checked, metrics counted, one INFO line per request in a file.
+//! Trunkline as it would run in production: keys checked, limits counted, a prepaid budget charged and every call
+//! written down, metrics counted, one INFO line per request in a file.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::load::Connection;
 use super::process::Process;
 use super::subject::{Log, Subject, System};
 use crate::Outcome;
@@ -52,6 +54,23 @@ struct Ready {
     url: String,
     metrics_url: String,
     key: String,
+    admin_key: String,
+}
+
+/// An answer of the admin API, as far as it matters here.
+#[derive(Deserialize)]
+struct Made {
+    id: u64,
+    key: Option<String>,
+}
+
+/// Who pays for the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payer {
+    /// The group of the first run, which spends without a balance: it is there at once.
+    FirstRun,
+    /// A group with a balance, by a key that has limits.
+    Prepaid,
 }
 
 /// A line of its log, as far as it matters here.
@@ -60,10 +79,11 @@ struct Line {
     level: String,
     target: String,
     message: String,
+    operation: Option<String>,
 }
 
 /// Starts `program` in `dir`, with a data directory of its own, in front of `upstream`; gives its key too.
-pub fn start(program: &Path, dir: &Path, upstream: SocketAddr) -> Outcome<(Subject, String)> {
+pub fn start(program: &Path, dir: &Path, upstream: SocketAddr, payer: Payer) -> Outcome<(Subject, String)> {
     std::fs::create_dir_all(dir).map_err(|error| error.to_string())?;
     let (config, ready, log) =
         (dir.join("trunkline.yaml"), dir.join("ready.json"), dir.join("trunkline.log"));
@@ -79,12 +99,35 @@ pub fn start(program: &Path, dir: &Path, upstream: SocketAddr) -> Outcome<(Subje
     })?;
     let log = Log::new(log, |line| {
         serde_json::from_str(line).is_ok_and(|line: Line| {
-            line.level.eq_ignore_ascii_case("info") && line.target == "access" && line.message == "request"
+            let call = line.target == "access" && line.message == "request" && line.operation.is_some();
+            call && line.level.eq_ignore_ascii_case("info")
         })
     });
     let (address, metrics) = (socket(&ready.url)?, socket(&ready.metrics_url)?);
     let subject = Subject::new(System::Trunkline, address, Some(process), Some(log), Some(metrics));
-    Ok((subject, ready.key))
+    let key = match payer {
+        Payer::FirstRun => ready.key,
+        Payer::Prepaid => prepaid_key(address, &ready.admin_key)?,
+    };
+    Ok((subject, key))
+}
+
+/// Makes a group with a balance and a key with limits, both larger than anything that is measured.
+fn prepaid_key(address: SocketAddr, admin_key: &str) -> Outcome<String> {
+    let mut connection = Connection::open(address)?;
+    let mut make = |path: &str, body: &str| {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {admin_key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = connection.fetch(request.as_bytes()).map_err(|error| format!("POST {path}: {error}"))?;
+        serde_json::from_slice::<Made>(&answer).map_err(|error| format!("POST {path}: {error}"))
+    };
+    let group = make("/api/groups", r#"{"name":"bench","balance":"1000000"}"#)?;
+    let limits = r#"{"requests_per_minute":1000000000,"tokens_per_minute":1000000000000}"#;
+    let body = format!(r#"{{"name":"bench","group_id":{},"limits":{limits}}}"#, group.id);
+    make("/api/keys", &body)?.key.ok_or_else(|| "a key was made and not told".to_owned())
 }
 
 /// The address of a URL without a path.
@@ -105,6 +148,7 @@ fn configuration(upstream: SocketAddr, log: &Path) -> String {
         r#"server: {{listen: "127.0.0.1:0", metrics: "127.0.0.1:0"}}
 providers:
   mock: {{kind: openai-compatible, base_url: "http://{upstream}/v1"}}
+prices: {{"mock/*": {{input: 2.00, cached_input: 0.50, output: 8.00}}}}
 models:
 {models}telemetry:
   log: {{level: info, format: json, file: "{}"}}
