@@ -23,7 +23,7 @@ use crate::directory::{BadKey, Directory, Hash, hash};
 use crate::door::Door;
 use crate::identity::{Permissions, Roles, TokenError, TokenPrincipal, TokenVerifier, looks_like_token};
 use crate::ip::IpSettings;
-use crate::ledger::{Desk, Notify, OwnReplica, Treasury, flush, recover_dead, sweep_silent};
+use crate::ledger::{Desk, JournalKind, Notify, OwnReplica, Treasury, flush, recover_dead, sweep_silent};
 use crate::limits::{LimitSettings, LimiterError};
 use crate::sealing::{Sealer, SealingError};
 
@@ -83,6 +83,8 @@ pub struct Parts<'a> {
     pub keep_requests: Duration,
     /// How long a silent replica's leases are kept for it.
     pub lease_grace: Duration,
+    /// Where the usage journal is.
+    pub journal: JournalKind,
     /// Of this program.
     pub version: &'a str,
 }
@@ -118,7 +120,6 @@ pub struct Access {
     treasury: Arc<Treasury>,
     admin: (Hash, Arc<Caller>),
     own: OwnReplica,
-    version: String,
     door: Door,
     tokens: ArcSwapOption<TokenVerifier>,
     /// Keeps the keys of the tokens' issuer fresh.
@@ -151,21 +152,21 @@ impl Access {
     /// date from then on. Must be called on the runtime that all work with the Store is done on.
     pub async fn start(parts: Parts<'_>) -> Result<(Arc<Self>, Option<FirstRun>), AccessError> {
         let Parts { db, events, dir, admin_key, roles, limits, ip, windows, .. } = parts;
-        let Parts { keep_audit, keep_requests, lease_grace, version, .. } = parts;
+        let Parts { keep_audit, keep_requests, lease_grace, journal, version, .. } = parts;
         let door = Door::new(limits, ip, windows)?;
         if admin_key.is_some_and(|key| key.expose().len() < MIN_ADMIN) {
             return Err(AccessError::WeakAdminKey);
         }
         let (admin, first_run) = first_run(&db, admin_key).await?;
         let sealer = sealer(&db, dir, admin_key).await?.map(Arc::new);
-        let own = OwnReplica::take(&dir.join("journal"))?;
-        db.register_replica(&own.id, "file", version).await?;
+        let own = OwnReplica::take(&dir.join("journal"), journal)?;
+        let control = tokio::runtime::Handle::current();
+        let publisher = Box::new(Publisher { events: Arc::clone(&events), control });
+        let treasury = Treasury::begin(db.clone(), own.id.clone(), journal, version, publisher);
+        treasury.register().await?;
         if let Err(error) = recover_dead(&db, &own).await {
             tracing::error!(%error, "the usage journal of a process that died cannot be replayed yet");
         }
-        let control = tokio::runtime::Handle::current();
-        let publisher = Publisher { events: Arc::clone(&events), control: control.clone() };
-        let treasury = Arc::new(Treasury::new(db.clone(), own.id.clone(), control, Box::new(publisher)));
         let directory = Directory::load(&db, &treasury, roles).await?;
         let access = Arc::new(Access {
             db,
@@ -174,7 +175,6 @@ impl Access {
             treasury,
             admin: (admin, Arc::new(master())),
             own,
-            version: version.to_owned(),
             door,
             tokens: ArcSwapOption::empty(),
             refreshing: std::sync::Mutex::default(),
@@ -554,9 +554,7 @@ async fn keep_alive(access: Arc<Access>, grace: Duration) {
 async fn beat(access: &Access, grace: i64, round: u64) -> Result<(), StoreError> {
     let (db, id) = (&access.db, &access.own.id);
     if !db.heartbeat(id).await? {
-        tracing::warn!("the other replicas took this one for dead: its leases are gone and are leased anew");
-        access.treasury.forget_leases();
-        db.register_replica(id, "file", &access.version).await?;
+        access.treasury.rejoin().await?;
     }
     if round % 2 == 1
         && let Err(error) = recover_dead(db, &access.own).await

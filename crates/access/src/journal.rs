@@ -1,43 +1,42 @@
 //! The usage journal: what was begun and what it came to, on the disk before anybody is told.
 //!
-//! Each worker appends to a file of its own, so that no lock is contended: a line before a call is sent (what it
-//! can cost at most), a line before its answer ends (what it cost). A line that was written is in the system's
-//! hands: the process may be killed at any moment. It is forced to the disk within 100 ms. [`Ledger`] carries the
-//! lines into the Store, from this very file; that is also how the file of a process that died is replayed.
+//! Each worker appends to a file of its own, so that no lock is contended: an entry before a call is sent (what it
+//! can cost at most), one before its answer ends (what it cost). An entry that was written is in the system's hands:
+//! the process may be killed at any moment. It is forced to the disk within 100 ms. [`Ledger`] carries the calls that
+//! ended into the Store: from memory, where they are kept beside the file until then; from the file itself when they
+//! were too many for that, or when the process that wrote it has died.
 //!
-//! A file grows to [`SEGMENT`]; the next one begins with the calls that are still open, so that a file whose
-//! lines are all in the Store is not needed any more.
+//! A file grows to [`SEGMENT`]; the next one begins with the calls that are still open, so that a file whose entries
+//! are all in the Store is not needed any more.
 //!
 //! [`Ledger`]: crate::ledger::Ledger
 
+mod entry;
+mod memory;
+mod read;
+mod shared;
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-use store::UsageRecord;
+use store::UsageCall;
+
+use entry::{Entry, HEADER};
+use memory::Memory;
+pub(crate) use memory::{Chunk, Mark};
+pub(crate) use read::read_piece;
+pub(crate) use shared::{SharedJournal, carry};
 
 /// How large one file grows.
 const SEGMENT: u64 = 16 << 20;
-/// The most bytes of a journal that are read at once.
-const PIECE: usize = 256 << 10;
-/// The longest line: what a caller can put into a record is bounded far below.
-const LONGEST: usize = 64 << 10;
-
-/// A line of a journal.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Line<R> {
-    /// A call is about to be sent.
-    Open { call: u64, amount: i64, record: R },
-    /// A call has ended.
-    Settle { call: u64, record: R },
-    /// A call was not sent after all.
-    Void { call: u64 },
-}
+/// What the files' names end with.
+const ENDING: &str = ".journal";
+/// What those of before had: lines of JSON.
+const OLD_ENDING: &str = ".jsonl";
 
 /// One worker's journal.
 #[derive(Debug)]
@@ -54,34 +53,34 @@ struct State {
     segment: u32,
     len: u64,
     next_call: u64,
-    /// The lines of calls that are open.
-    open: HashMap<u64, Vec<u8>, foldhash::fast::RandomState>,
-    line: Vec<u8>,
-    /// Lines that could not be written, to be written before others.
+    /// Where in the file the entries of calls stand that are open.
+    open: HashMap<u64, (u64, usize), foldhash::fast::RandomState>,
+    /// The entry that is being written.
+    entry: Vec<u8>,
+    /// Entries that could not be written, to be written before others.
     owed: Vec<u8>,
     dirty: bool,
-}
-
-/// How far a journal has been written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Mark {
-    pub(crate) segment: u32,
-    pub(crate) len: u64,
+    /// Files that are full, and not on the disk yet.
+    full: Vec<File>,
+    memory: Memory,
 }
 
 impl Journal {
     /// Begins a journal in a folder. Only its owner can read it.
     pub(crate) fn create(dir: &Path, name: String) -> io::Result<Self> {
-        let file = create_segment(dir, &name, 0)?;
+        let mut file = create_segment(dir, &name, 0)?;
+        file.write_all(&HEADER)?;
         let state = State {
             file,
             segment: 0,
-            len: 0,
+            len: HEADER.len() as u64,
             next_call: 0,
             open: HashMap::default(),
-            line: Vec::with_capacity(1024),
+            entry: Vec::with_capacity(512),
             owed: Vec::new(),
-            dirty: false,
+            dirty: true,
+            full: Vec::new(),
+            memory: Memory::default(),
         };
         Ok(Journal { dir: dir.to_owned(), name, state: Mutex::new(state) })
     }
@@ -92,36 +91,55 @@ impl Journal {
     }
 
     /// Notes a call that is about to be sent. Its number is needed to settle it.
-    pub(crate) fn open(&self, amount: i64, record: &UsageRecord) -> io::Result<u64> {
+    pub(crate) fn open(&self, amount: i64, known: &UsageCall<'_>) -> io::Result<u64> {
         let mut state = self.lock();
+        if state.len >= SEGMENT
+            && let Err(error) = self.rotate(&mut state)
+        {
+            // The file at hand takes this call as well.
+            tracing::error!(%error, journal = self.name, "the usage journal cannot begin a new file");
+        }
         let call = state.next_call;
+        state.entry.clear();
+        entry::write(&mut state.entry, &Entry::Open { call, amount, known })?;
+        state.write_owed()?;
+        let at = state.len;
+        state.write_entry()?;
         state.next_call += 1;
-        state.write(&Line::Open { call, amount, record })?;
-        let line = state.line.clone();
-        state.open.insert(call, line);
-        self.rotate(&mut state)?;
+        let length = state.entry.len();
+        state.open.insert(call, (at, length));
+        let mark = state.mark();
+        state.memory.pass(mark);
         Ok(call)
     }
 
     /// Notes what a call came to. When it cannot be written now it will be before anything else is, and until
     /// then nothing new is opened.
-    pub(crate) fn settle(&self, call: u64, record: &UsageRecord) {
-        self.close(call, &Line::Settle { call, record });
+    pub(crate) fn settle(&self, call: u64, ended: &UsageCall<'_>) {
+        self.close(call, &Entry::Settle { call, ended });
     }
 
     /// Notes that a call was not sent.
     pub(crate) fn void(&self, call: u64) {
-        self.close(call, &Line::Void { call });
+        self.close(call, &Entry::Void { call });
     }
 
-    fn close(&self, call: u64, line: &Line<&UsageRecord>) {
+    fn close(&self, call: u64, closing: &Entry<'_>) {
         let mut state = self.lock();
+        let state = &mut *state;
         state.open.remove(&call);
-        if let Err(error) = state.write(line) {
-            let line = std::mem::take(&mut state.line);
-            state.owed.extend_from_slice(&line);
-            state.line = line;
-            tracing::error!(%error, journal = self.name, "the usage journal cannot be written; new calls are refused");
+        state.entry.clear();
+        let written = entry::write(&mut state.entry, closing)
+            .and_then(|record| state.write_owed().and_then(|()| state.write_entry()).map(|()| record));
+        match written {
+            Ok(record) if matches!(closing, Entry::Settle { .. }) => {
+                state.memory.keep(state.mark(), &state.entry[record]);
+            }
+            Ok(_) => state.memory.pass(state.mark()),
+            Err(error) => {
+                state.owed.extend_from_slice(&state.entry);
+                tracing::error!(%error, journal = self.name, "the usage journal cannot be written; new calls are refused");
+            }
         }
     }
 
@@ -131,31 +149,66 @@ impl Journal {
     }
 
     /// How far it has been written.
+    #[cfg(test)]
     pub(crate) fn mark(&self) -> Mark {
-        let state = self.lock();
-        Mark { segment: state.segment, len: state.len }
+        self.lock().mark()
     }
 
-    /// A handle for forcing to the disk what was written since the last time, if anything was.
-    pub(crate) fn unsynced(&self) -> io::Result<Option<File>> {
+    /// As if what is in memory were too much for it.
+    #[cfg(test)]
+    pub(crate) fn lose(&self) {
+        self.lock().memory.lose();
+    }
+
+    /// The next call begins a new file.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) {
         let mut state = self.lock();
-        if !std::mem::take(&mut state.dirty) {
-            return Ok(None);
-        }
-        state.file.try_clone().map(Some)
+        let rest = vec![0; usize::try_from(SEGMENT - state.len).unwrap_or_default()];
+        state.append(&rest).unwrap();
+        let mark = state.mark();
+        state.memory.pass(mark);
     }
 
-    fn rotate(&self, state: &mut State) -> io::Result<()> {
-        if state.len < SEGMENT {
-            return Ok(());
+    /// What was written since the last time: each piece with the calls that ended in it, as far as they are in
+    /// memory. What lies before the first piece, or between two of them, is in the file only.
+    pub(crate) fn take(&self) -> Vec<Chunk> {
+        let mut state = self.lock();
+        let mark = state.mark();
+        state.memory.take(mark)
+    }
+
+    /// Handles for forcing to the disk what was written since the last time, if anything was.
+    pub(crate) fn unsynced(&self) -> io::Result<Vec<File>> {
+        let mut state = self.lock();
+        let mut files = std::mem::take(&mut state.full);
+        if std::mem::take(&mut state.dirty) {
+            files.push(state.file.try_clone()?);
         }
-        let mut file = create_segment(&self.dir, &self.name, state.segment + 1)?;
-        let carried: Vec<u8> = state.open.values().flatten().copied().collect();
-        file.write_all(&carried)?;
-        // Before the old one may go, what it had and we still need is safe.
-        file.sync_data()?;
-        state.file.sync_data()?;
-        (state.file, state.segment, state.len) = (file, state.segment + 1, carried.len() as u64);
+        Ok(files)
+    }
+
+    /// Begins a new file with the calls that are open.
+    fn rotate(&self, state: &mut State) -> io::Result<()> {
+        let next = state.segment + 1;
+        let mut carried = HEADER.to_vec();
+        let mut open = HashMap::default();
+        for (call, (at, length)) in &state.open {
+            let start = carried.len();
+            carried.resize(start + length, 0);
+            state.file.read_exact_at(&mut carried[start..], *at)?;
+            open.insert(*call, (start as u64, *length));
+        }
+        let mut file = create_segment(&self.dir, &self.name, next)?;
+        if let Err(error) = file.write_all(&carried) {
+            std::fs::remove_file(segment_path(&self.dir, &self.name, next))?;
+            return Err(error);
+        }
+        // The old one goes when all of it is in the Store, and the new one on the disk.
+        state.full.push(std::mem::replace(&mut state.file, file));
+        state.memory.turn(state.mark());
+        (state.segment, state.len, state.open, state.dirty) = (next, carried.len() as u64, open, true);
+        state.memory.pass(state.mark());
         Ok(())
     }
 
@@ -165,24 +218,32 @@ impl Journal {
 }
 
 impl State {
-    fn write(&mut self, line: &Line<&UsageRecord>) -> io::Result<()> {
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, line)?;
-        self.line.push(b'\n');
-        if !self.owed.is_empty() {
-            let owed = std::mem::take(&mut self.owed);
-            if let Err(error) = self.append(&owed) {
-                self.owed = owed;
-                return Err(error);
-            }
+    fn mark(&self) -> Mark {
+        Mark { segment: self.segment, len: self.len }
+    }
+
+    fn write_owed(&mut self) -> io::Result<()> {
+        if self.owed.is_empty() {
+            return Ok(());
         }
-        let line = std::mem::take(&mut self.line);
-        let written = self.append(&line);
-        self.line = line;
+        let owed = std::mem::take(&mut self.owed);
+        if let Err(error) = self.append(&owed) {
+            self.owed = owed;
+            return Err(error);
+        }
+        // What ended in them is in the file alone.
+        self.memory.lose();
+        Ok(())
+    }
+
+    fn write_entry(&mut self) -> io::Result<()> {
+        let entry = std::mem::take(&mut self.entry);
+        let written = self.append(&entry);
+        self.entry = entry;
         written
     }
 
-    /// All of it or nothing: half a line would spoil the next one.
+    /// All of it or nothing: half an entry would spoil the next one.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(bytes) {
             self.file.set_len(self.len)?;
@@ -197,112 +258,27 @@ impl State {
 
 /// The file of a segment.
 pub(crate) fn segment_path(dir: &Path, name: &str, segment: u32) -> PathBuf {
-    dir.join(format!("{name}-{segment:06}.jsonl"))
+    dir.join(format!("{name}-{segment:06}{ENDING}"))
 }
 
 /// The replica, the journal's name and the segment of a file.
 pub(crate) fn parse_path(path: &Path) -> Option<(String, String, u32)> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".jsonl")?;
+    let stem = path.file_name()?.to_str()?.strip_suffix(ENDING)?;
     let (name, segment) = stem.rsplit_once('-')?;
     let (replica, _worker) = name.rsplit_once('-')?;
     Some((replica.to_owned(), name.to_owned(), segment.parse().ok()?))
 }
 
+/// Whether a file is a journal of a replica in the form of before, which this version does not read.
+pub(crate) fn is_old(path: &Path, replica: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(OLD_ENDING) && name.strip_prefix(replica).is_some_and(|rest| rest.starts_with('-'))
+}
+
 fn create_segment(dir: &Path, name: &str, segment: u32) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(segment_path(dir, name, segment))
-}
-
-/// What a piece of a journal says.
-#[derive(Debug, Default)]
-pub(crate) struct Piece {
-    /// Where the piece ends.
-    pub(crate) to: u64,
-    /// Calls that were opened: number, amount, what was known of them.
-    pub(crate) opened: Vec<(u64, i64, UsageRecord)>,
-    /// Calls that ended, each with the place after its line.
-    pub(crate) settled: Vec<(u64, u64, UsageRecord)>,
-    /// Calls that were not sent.
-    pub(crate) voided: Vec<u64>,
-    /// Lines that say nothing we know: none, unless the disk or somebody changed the file.
-    pub(crate) damaged: u64,
-}
-
-/// Reads the whole lines of a file from a place on, as many as fit a piece. A line without an end was being
-/// written when its process died: it was not acted on, and is left.
-pub(crate) fn read_piece(path: &Path, from: u64) -> io::Result<Piece> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take((PIECE + LONGEST) as u64).read_to_end(&mut bytes)?;
-    let mut piece = Piece { to: from, ..Piece::default() };
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        if line.last() != Some(&b'\n') {
-            break;
-        }
-        piece.to += line.len() as u64;
-        match serde_json::from_slice::<Line<UsageRecord>>(line) {
-            Ok(Line::Open { call, amount, record }) => piece.opened.push((call, amount, record)),
-            Ok(Line::Settle { call, record }) => piece.settled.push((call, piece.to, record)),
-            Ok(Line::Void { call }) => piece.voided.push(call),
-            Err(_) => piece.damaged += 1,
-        }
-        if piece.to - from >= PIECE as u64 {
-            break;
-        }
-    }
-    Ok(piece)
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600).open(segment_path(dir, name, segment))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(id: &str, cost: i64) -> UsageRecord {
-        UsageRecord { request_id: id.into(), cost, ..UsageRecord::default() }
-    }
-
-    #[test]
-    fn what_is_written_is_read_again_and_half_a_line_is_left() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::create(dir.path(), "r1-0".into()).unwrap();
-        let call = journal.open(500, &record("a", 0)).unwrap();
-        journal.settle(call, &record("a", 300));
-        let open = journal.open(700, &record("b", 0)).unwrap();
-        let path = segment_path(dir.path(), "r1-0", 0);
-        let len = journal.mark().len;
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"settle\":{\"call\":1,").unwrap();
-
-        let piece = read_piece(&path, 0).unwrap();
-        assert_eq!(piece.to, len);
-        assert_eq!(piece.opened, [(call, 500, record("a", 0)), (open, 700, record("b", 0))]);
-        assert_eq!(piece.settled.len(), 1);
-        assert_eq!((piece.settled[0].0, piece.settled[0].2.cost, piece.damaged), (call, 300, 0));
-        let rest = read_piece(&path, piece.settled[0].1).unwrap();
-        assert_eq!((rest.opened.len(), rest.settled.len()), (1, 0), "reading goes on where it ended");
-        assert_eq!(parse_path(&path), Some(("r1".into(), "r1-0".into(), 0)));
-    }
-
-    #[test]
-    fn a_full_segment_hands_its_open_calls_to_the_next() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::create(dir.path(), "r1-0".into()).unwrap();
-        let open = journal.open(1, &record("kept", 0)).unwrap();
-        journal.lock().len = SEGMENT;
-        let next = journal.open(2, &record("last", 0)).unwrap();
-        assert_eq!(journal.mark().segment, 1);
-        journal.settle(next, &record("last", 2));
-        let mut opened: Vec<u64> =
-            read_piece(&segment_path(dir.path(), "r1-0", 1), 0).unwrap().opened.iter().map(|o| o.0).collect();
-        opened.sort_unstable();
-        assert_eq!(opened, [open, next]);
-    }
-
-    #[test]
-    fn a_damaged_line_is_counted_and_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("r-0-000000.jsonl");
-        std::fs::write(&path, b"{}\nnot json\n{\"settle\":{\"call\":1,\"record\":{\"cost\":5}}}\n").unwrap();
-        let piece = read_piece(&path, 0).unwrap();
-        assert_eq!((piece.damaged, piece.settled.len(), piece.settled[0].2.cost), (2, 1, 5));
-    }
-}
+mod tests;

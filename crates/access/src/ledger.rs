@@ -15,16 +15,23 @@ mod treasury;
 
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use base::Money;
-use store::UsageRecord;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use store::UsageCall;
+use tokio::sync::oneshot;
+use tokio::time::Timeout;
 
-use crate::journal::Journal;
+use crate::journal::{Journal, SharedJournal};
 
 pub use account::Account;
-pub(crate) use flush::flush;
+pub(crate) use flush::{Settled, flush};
 pub(crate) use recover::{OwnReplica, recover_dead, sweep_silent};
 pub(crate) use treasury::{Notify, Treasury};
 
@@ -47,29 +54,70 @@ pub enum Unpaid {
     Unavailable,
 }
 
-/// A worker's way to the money: a journal of its own, everything else shared.
+/// How long the end of an answer waits until the Store has what the call came to.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the journal is: what was begun and what it came to, kept before anybody is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalKind {
+    /// In files of the data folder.
+    #[default]
+    File,
+    /// In the Store, for replicas without a disk of their own: two more transactions a call.
+    Store,
+}
+
+impl JournalKind {
+    /// Its name, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JournalKind::File => "file",
+            JournalKind::Store => "store",
+        }
+    }
+}
+
+/// A worker's way to the money: a journal of its own where journals are files, everything else shared.
 #[derive(Clone)]
 pub struct Desk {
     treasury: Arc<Treasury>,
-    journal: Arc<Journal>,
+    journal: Way,
+}
+
+/// The way to a journal.
+#[derive(Clone, Debug)]
+enum Way {
+    File(Arc<Journal>),
+    Store(Arc<SharedJournal>),
+}
+
+/// A call's number in its journal.
+#[derive(Debug)]
+enum Number {
+    File(Arc<Journal>, u64),
+    Store(Arc<SharedJournal>, i64),
 }
 
 impl Desk {
     pub(crate) fn open(treasury: &Arc<Treasury>, dir: &Path) -> io::Result<Self> {
         static WORKER: AtomicU32 = AtomicU32::new(0);
+        if let Some(journal) = treasury.shared_journal() {
+            return Ok(Desk { treasury: Arc::clone(treasury), journal: Way::Store(Arc::clone(journal)) });
+        }
         let worker = WORKER.fetch_add(1, Ordering::Relaxed);
         let journal = Arc::new(Journal::create(dir, format!("{}-{worker}", treasury.replica()))?);
         treasury.add_journal(&journal);
-        Ok(Desk { treasury: Arc::clone(treasury), journal })
+        Ok(Desk { treasury: Arc::clone(treasury), journal: Way::File(journal) })
     }
 
-    /// Sets aside what a call can cost at most and notes in the journal that it begins. `record` is what is known
+    /// Sets aside what a call can cost at most and notes in the journal that it begins. `known` is what is known
     /// of it, from which it is charged should this process die before it ends.
     pub async fn begin(
         &self,
         account: Option<&Arc<Account>>,
         bound: Money,
-        record: UsageRecord,
+        known: &UsageCall<'_>,
     ) -> Result<Charge, Unpaid> {
         let held = match account {
             None => None,
@@ -78,14 +126,24 @@ impl Desk {
                 None => Some(self.treasury.hold(account, bound).await?),
             },
         };
-        match self.journal.open(bound.as_nanos(), &record) {
-            Ok(call) => {
-                let (journal, record) = (Arc::clone(&self.journal), Some(Box::new(record)));
-                Ok(Charge { held, journal, call, record })
-            }
-            Err(error) => {
-                tracing::error!(%error, journal = self.journal.name(), "the usage journal cannot be written");
-                Err(Unpaid::Unavailable)
+        match &self.journal {
+            Way::File(journal) => match journal.open(bound.as_nanos(), known) {
+                Ok(call) => Ok(Charge { held, number: Some(Number::File(Arc::clone(journal), call)) }),
+                Err(error) => {
+                    tracing::error!(%error, journal = journal.name(), "the usage journal cannot be written");
+                    // Gives back what was set aside.
+                    drop(Charge { held, number: None });
+                    Err(Unpaid::Unavailable)
+                }
+            },
+            Way::Store(journal) => {
+                let (call, written) = journal.open(bound, known);
+                // From here on it is closed, even if the client goes away while we wait.
+                let charge = Charge { held, number: Some(Number::Store(Arc::clone(journal), call)) };
+                match tokio::time::timeout(PATIENCE, written).await {
+                    Ok(Ok(true)) => Ok(charge),
+                    _ => Err(Unpaid::Unavailable),
+                }
             }
         }
     }
@@ -96,22 +154,43 @@ impl Desk {
 #[derive(Debug)]
 pub struct Charge {
     held: Option<account::Held>,
-    journal: Arc<Journal>,
-    call: u64,
-    /// What is known of the call, until it is settled.
-    record: Option<Box<UsageRecord>>,
+    /// Until it is settled.
+    number: Option<Number>,
+}
+
+/// What was settled is on its way to the journal: the last of the answer waits for it. That comes to an end when the
+/// Store does not answer; then the call stays open there, and is written down as soon as it does.
+pub struct Settling(Pin<Box<Timeout<oneshot::Receiver<()>>>>);
+
+impl Future for Settling {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx).map(drop)
+    }
 }
 
 impl Charge {
-    /// Charges what the call came to and gives back what was set aside beyond it. `complete` writes what that is
-    /// (`cost`, and all the rest) into the record that the call began with.
-    pub fn settle(mut self, complete: impl FnOnce(&mut UsageRecord)) {
-        let Some(mut record) = self.record.take() else { return };
-        complete(&mut record);
-        self.journal.settle(self.call, &record);
+    /// Charges what the call came to (`cost`, and all the rest) and gives back what was set aside beyond it. `None`:
+    /// it is written down already.
+    pub fn settle(mut self, ended: &UsageCall<'_>) -> Option<Settling> {
+        let settling = match self.number.take() {
+            None => None,
+            Some(Number::File(journal, call)) => {
+                journal.settle(call, ended);
+                None
+            }
+            Some(Number::Store(journal, call)) => {
+                let written = journal.end(call, Some(ended));
+                // Outside of a runtime nobody waits.
+                let waits = tokio::runtime::Handle::try_current().is_ok();
+                waits.then(|| Settling(Box::pin(tokio::time::timeout(PATIENCE, written))))
+            }
+        };
         if let Some(held) = self.held.take() {
-            held.spend(Money::nanos(record.cost));
+            held.spend(Money::nanos(ended.cost));
         }
+        settling
     }
 
     /// What is left of the budget as far as this replica knows; `None` without a budget.
@@ -122,11 +201,13 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        if self.record.is_some() {
-            self.journal.void(self.call);
-            if let Some(held) = self.held.take() {
-                held.spend(Money::ZERO);
-            }
+        match self.number.take() {
+            None => {}
+            Some(Number::File(journal, call)) => journal.void(call),
+            Some(Number::Store(journal, call)) => drop(journal.end(call, None)),
+        }
+        if let Some(held) = self.held.take() {
+            held.spend(Money::ZERO);
         }
     }
 }

@@ -17,6 +17,6 @@ pub use access::{Access, AccessError, FirstRun, Parts, SPEND, kept_of, new_key};
 pub use caller::Caller;
 pub use directory::BadKey;
 pub use door::{Door, Turned};
-pub use ledger::{Account, Charge, Desk, Unpaid};
+pub use ledger::{Account, Charge, Desk, JournalKind, Settling, Unpaid};
 pub use models::ModelPatterns;
-pub use store::{UsageRecord, now_ms};
+pub use store::{UsageCall, now_ms};

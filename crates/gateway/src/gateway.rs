@@ -305,7 +305,7 @@ impl Gateway {
             }
         }
         let opening = record.opening();
-        let charge = self.desk.begin(record.caller.account.as_ref(), most, opening).await?;
+        let charge = self.desk.begin(record.caller.account.as_ref(), most, &opening).await?;
         meter.pay_with(charge);
         Ok(())
     }
@@ -577,7 +577,9 @@ impl Tour<'_> {
                     let usage = tokio::task::spawn_blocking(move || uncounted.count()).await;
                     self.meter.record().usage = Some(usage.unwrap_or_default());
                 }
-                self.meter.settle();
+                if let Some(settling) = self.meter.settle() {
+                    settling.await;
+                }
                 Reply::Whole { status: StatusCode::OK, content_type: JSON, body, meter: self.meter }
             }
             Success::Stream(reader) => {

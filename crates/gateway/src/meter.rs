@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use access::limits::Permit;
 use access::prices::Units;
-use access::{Caller, Charge, UsageRecord};
+use access::{Caller, Charge, Settling, UsageCall};
 use base::{Money, Outcome, RequestId, TraceContext, Usage};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -188,10 +188,10 @@ impl Meter {
     }
 
     /// Writes down what the call came to, as far as it has come: before the last of its answer leaves.
-    pub(crate) fn settle(&mut self) {
-        if let (Some(charge), Some(record)) = (self.charge.take(), &mut self.record) {
-            record.settle(charge, self.permit.as_mut());
-        }
+    /// Ready at once where nothing is returned.
+    pub(crate) fn settle(&mut self) -> Option<Settling> {
+        let (charge, record) = (self.charge.take()?, self.record.as_mut()?);
+        record.settle(charge, self.permit.as_mut())
     }
 
     /// Keeps the replica's place for as long as the call lasts.
@@ -296,23 +296,23 @@ impl Record {
     }
 
     /// What is known of the call before it is sent.
-    pub(crate) fn opening(&self) -> UsageRecord {
-        UsageRecord {
+    pub(crate) fn opening(&self) -> UsageCall<'_> {
+        UsageCall {
             at: access::now_ms(),
-            request_id: self.request_id.as_str().to_owned(),
+            request_id: self.request_id.as_str(),
             key_id: self.caller.key_id,
             group_id: self.caller.account.as_ref().map(|account| account.group_id),
-            user: self.caller.user.as_deref().map(str::to_owned),
-            operation: self.operation.as_str().to_owned(),
-            model: self.model.clone(),
+            user: self.caller.user.as_deref(),
+            operation: self.operation.as_str(),
+            model: &self.model,
             stream: self.stream,
-            tags: self.caller.tags.clone(),
-            ..UsageRecord::default()
+            tags: self.caller.tags.iter().map(String::as_str).collect(),
+            ..UsageCall::default()
         }
     }
 
     /// Once: a charge is there until this has been done with it.
-    fn settle(&mut self, charge: Charge, permit: Option<&mut Permit>) {
+    fn settle(&mut self, charge: Charge, permit: Option<&mut Permit>) -> Option<Settling> {
         // A call that used nothing keeps what it was thought to use.
         if let (Some(permit), Some(usage)) = (permit, self.usage) {
             permit.correct(usage.input.saturating_add(usage.output));
@@ -328,28 +328,29 @@ impl Record {
             None => (!answered).then_some(Money::ZERO),
         };
         self.cost = cost;
-        charge.settle(|record| {
-            record.at = access::now_ms();
-            record.provider = target.map(|target| target.provider.name.to_string()).unwrap_or_default();
-            record.provider_model = target.map(|target| target.model.to_string()).unwrap_or_default();
-            record.status = self.status;
-            record.outcome = self.outcome.as_str().to_owned();
-            record.attempts = self.attempts;
-            record.duration_us = micros(self.arrived.elapsed());
-            record.first_token_us = self.first_token.map(micros);
-            record.input = usage.input;
-            record.cached_input = usage.cached_input;
-            record.output = usage.output;
-            record.reasoning = usage.reasoning;
-            record.estimated = usage.estimated;
-            record.priced = cost.is_some();
-            record.cost = cost.unwrap_or_default().as_nanos();
-        });
+        charge.settle(&UsageCall {
+            provider: target.map(|target| &*target.provider.name).unwrap_or_default(),
+            provider_model: target.map(|target| &*target.model).unwrap_or_default(),
+            status: self.status,
+            outcome: self.outcome.as_str(),
+            attempts: self.attempts,
+            duration_us: micros(self.arrived.elapsed()),
+            first_token_us: self.first_token.map(micros),
+            input: usage.input,
+            cached_input: usage.cached_input,
+            output: usage.output,
+            reasoning: usage.reasoning,
+            estimated: usage.estimated,
+            priced: cost.is_some(),
+            cost: cost.unwrap_or_default().as_nanos(),
+            ..self.opening()
+        })
     }
 
     fn close(mut self, shared: &Shared, charge: Option<Charge>, mut permit: Option<Permit>) {
         if let Some(charge) = charge {
-            self.settle(charge, permit.as_mut());
+            // Whoever would wait for it is gone.
+            drop(self.settle(charge, permit.as_mut()));
         }
         let duration = self.arrived.elapsed();
         self.count(shared, duration);

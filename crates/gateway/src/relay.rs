@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use access::Settling;
 use base::{Outcome, Usage};
 use bytes::Bytes;
 use llm::dialects::ingress;
@@ -43,6 +44,8 @@ enum State {
     Reading,
     /// The answer is whole, its usage is being counted here: the provider did not say.
     Counting(JoinHandle<Usage>),
+    /// What it came to is on its way to the journal: the end of the stream waits for it. With what was counted here.
+    Settling(Settling, Option<Usage>),
     /// Everything is sent; the provider's body is read to its end.
     Draining,
     Over,
@@ -94,6 +97,11 @@ impl Relay {
                     }
                     self.close(Some(usage));
                 }
+                State::Settling(settling, counted) => {
+                    let counted = *counted;
+                    ready!(Pin::new(settling).poll(cx));
+                    self.conclude(counted);
+                }
                 State::Draining => {
                     if self.reader.poll_drain(cx).is_pending() {
                         ready!(self.timer.as_mut().poll(cx));
@@ -140,10 +148,17 @@ impl Relay {
         self.close(None);
     }
 
-    /// Sends the terminator and reads the provider's body to its end. `counted` is what was counted here.
+    /// Writes down what it came to. `counted` is what was counted here.
     fn close(&mut self, counted: Option<Usage>) {
         self.meter.record().outcome = Outcome::Ok;
-        self.meter.settle();
+        match self.meter.settle() {
+            Some(settling) => self.state = State::Settling(settling, counted),
+            None => self.conclude(counted),
+        }
+    }
+
+    /// Sends the terminator and reads the provider's body to its end.
+    fn conclude(&mut self, counted: Option<Usage>) {
         self.reader.conclude(counted);
         self.timer.as_mut().reset((Instant::now() + DRAIN).into());
         self.state = State::Draining;

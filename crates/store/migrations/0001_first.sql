@@ -106,40 +106,29 @@ CREATE TABLE reservations (
     call BIGINT NOT NULL,
     group_id BIGINT,
     amount BIGINT NOT NULL,
-    record TEXT NOT NULL,
+    record {bytes} NOT NULL,
     at BIGINT NOT NULL,
     PRIMARY KEY (replica, call)
 );
 
-CREATE TABLE usage (
+-- Single calls, many in a row: `body` holds them, as bytes. `calls` is how many are left of them.
+CREATE TABLE usage_pages (
     id {id},
-    at BIGINT NOT NULL,
-    request_id TEXT NOT NULL,
-    key_id BIGINT,
-    group_id BIGINT,
-    user_id TEXT,
-    operation TEXT NOT NULL,
-    model TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    provider_model TEXT NOT NULL,
-    status BIGINT NOT NULL,
-    outcome TEXT NOT NULL,
-    stream BIGINT NOT NULL,
-    attempts BIGINT NOT NULL,
-    duration_us BIGINT NOT NULL,
-    first_token_us BIGINT,
-    input BIGINT NOT NULL,
-    cached_input BIGINT NOT NULL,
-    output BIGINT NOT NULL,
-    reasoning BIGINT NOT NULL,
-    estimated BIGINT NOT NULL,
-    priced BIGINT NOT NULL,
-    cost BIGINT NOT NULL,
-    tags TEXT
+    first_at BIGINT NOT NULL,
+    last_at BIGINT NOT NULL,
+    calls BIGINT NOT NULL,
+    body {bytes} NOT NULL
 );
-CREATE INDEX usage_by_time ON usage (at);
-CREATE INDEX usage_by_key ON usage (key_id, at);
-CREATE INDEX usage_by_group ON usage (group_id, at);
+CREATE INDEX usage_pages_by_time ON usage_pages (last_at);
+
+-- Which keys (kind 1) and groups (kind 2) a page is about.
+CREATE TABLE usage_subjects (
+    kind BIGINT NOT NULL,
+    subject BIGINT NOT NULL,
+    page BIGINT NOT NULL REFERENCES usage_pages (id) ON DELETE CASCADE,
+    PRIMARY KEY (kind, subject, page)
+);
+CREATE INDEX usage_subjects_by_page ON usage_subjects (page);
 
 -- One row a day for what was used by whom where. Rows with a tag repeat what the row without one counts.
 CREATE TABLE usage_daily (

@@ -4,15 +4,19 @@
 //! moved, never made. A journal is applied together with how far it was applied, so that nothing is charged
 //! twice however often a journal is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod reservations;
+
+use std::collections::BTreeMap;
 
 use base::Money;
-use serde::{Deserialize, Serialize};
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
 use crate::db::{Db, Engine};
 use crate::error::StoreError;
 use crate::time::now_ms;
+use crate::usage::{self, Calls, UsageCall};
+
+pub use reservations::{Ended, Reservation};
 
 /// Of what is left of a balance a replica leases this part, so that slices shrink as the end comes near.
 const SHARE: i64 = 16;
@@ -21,65 +25,6 @@ pub(crate) const ALERT_LEVELS: [i64; 4] = [50, 80, 90, 100];
 const DAY_MS: i64 = 86_400_000;
 /// The most tokens that one call counts for in a sum: what a provider invents beyond must not overflow it.
 const MOST_TOKENS: u64 = 1 << 40;
-/// Usage rows in one statement: within what both engines take as parameters.
-const ROWS: usize = 200;
-
-/// One model call, as it is charged and kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UsageRecord {
-    /// When it ended.
-    pub at: i64,
-    /// Its id, perhaps the caller's own.
-    pub request_id: String,
-    /// Whose key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key_id: Option<i64>,
-    /// Who pays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group_id: Option<i64>,
-    /// Which user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// What was asked, as `chat`.
-    pub operation: String,
-    /// The model asked for.
-    pub model: String,
-    /// The provider that answered, or was tried last.
-    pub provider: String,
-    /// Its name for the model.
-    pub provider_model: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// See `base::Outcome`.
-    pub outcome: String,
-    /// Whether it was streamed.
-    pub stream: bool,
-    /// How often providers were asked.
-    pub attempts: u32,
-    /// From arrival to the end, in microseconds.
-    pub duration_us: u64,
-    /// From arrival to the first content, in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_token_us: Option<u64>,
-    /// Tokens, as in `base::Usage`.
-    pub input: u64,
-    /// Of these, read from a cache.
-    pub cached_input: u64,
-    /// Tokens of the answer.
-    pub output: u64,
-    /// Of these, reasoning.
-    pub reasoning: u64,
-    /// The tokens were counted here, or the cost is a reservation that was never settled.
-    pub estimated: bool,
-    /// A price was known.
-    pub priced: bool,
-    /// What it cost, in nano-dollars.
-    pub cost: i64,
-    /// Labels of the key.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
-}
 
 /// A piece of a journal.
 #[derive(Clone, Debug)]
@@ -93,7 +38,7 @@ pub struct Batch<'a> {
     /// Where it ends.
     pub to: i64,
     /// What it says.
-    pub records: &'a [UsageRecord],
+    pub calls: &'a Calls,
 }
 
 /// What applying did.
@@ -134,21 +79,6 @@ pub struct Silent {
     pub journal: String,
     /// When it was last heard of.
     pub heartbeat_at: i64,
-}
-
-/// A call that a replica began and did not settle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reservation {
-    /// Its number at that replica.
-    pub call: i64,
-    /// Who pays.
-    pub group_id: Option<i64>,
-    /// The most it can cost.
-    pub amount: Money,
-    /// The usage record as known when it began, JSON.
-    pub record: String,
-    /// When it began.
-    pub at: i64,
 }
 
 impl Db {
@@ -315,67 +245,9 @@ impl Db {
         if marked.rows_affected() == 0 {
             return Ok(None);
         }
-        let applied = charge(&mut tx, self.engine(), batch.replica, batch.records).await?;
+        let applied = charge(&mut tx, self.engine(), batch.replica, batch.calls).await?;
         tx.commit().await?;
         Ok(Some(applied))
-    }
-
-    /// Notes calls before they are sent, for a replica that keeps its journal here.
-    pub async fn open_calls(&self, replica: &str, calls: &[Reservation]) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        for calls in calls.chunks(ROWS) {
-            let head = "INSERT INTO reservations (replica, call, group_id, amount, record, at) VALUES ";
-            let mut query = sqlx::query(AssertSqlSafe(format!("{head}{}", places(calls.len(), 6))));
-            for call in calls {
-                query = query
-                    .bind(replica)
-                    .bind(call.call)
-                    .bind(call.group_id)
-                    .bind(call.amount.as_nanos())
-                    .bind(&call.record)
-                    .bind(call.at);
-            }
-            query.persistent(false).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Settles calls that were opened here, each once; one that is not open (any more) is passed over.
-    pub async fn settle_calls(
-        &self,
-        replica: &str,
-        settled: &[(i64, UsageRecord)],
-    ) -> Result<Applied, StoreError> {
-        let mut tx = self.begin().await?;
-        let mut records = Vec::with_capacity(settled.len());
-        for (call, record) in settled {
-            let query = "DELETE FROM reservations WHERE replica = $1 AND call = $2";
-            let open = sqlx::query(query).bind(replica).bind(call).execute(&mut *tx).await?;
-            if open.rows_affected() > 0 {
-                records.push(record.clone());
-            }
-        }
-        let applied = charge(&mut tx, self.engine(), replica, &records).await?;
-        tx.commit().await?;
-        Ok(applied)
-    }
-
-    /// The calls that a replica opened here and has not settled.
-    pub async fn open_reservations(&self, replica: &str) -> Result<Vec<Reservation>, StoreError> {
-        let query =
-            "SELECT call, group_id, amount, record, at FROM reservations WHERE replica = $1 ORDER BY call";
-        let rows = sqlx::query(query).bind(replica).fetch_all(self.read()).await?;
-        let read = |row: &sqlx::any::AnyRow| {
-            Ok(Reservation {
-                call: row.try_get(0)?,
-                group_id: row.try_get(1)?,
-                amount: Money::nanos(row.try_get(2)?),
-                record: row.try_get(3)?,
-                at: row.try_get(4)?,
-            })
-        };
-        rows.iter().map(read).collect()
     }
 }
 
@@ -384,10 +256,10 @@ async fn charge(
     tx: &mut Transaction<'_, Any>,
     engine: Engine,
     replica: &str,
-    records: &[UsageRecord],
+    calls: &Calls,
 ) -> Result<Applied, StoreError> {
     let mut by_group: BTreeMap<i64, i128> = BTreeMap::new();
-    for record in records {
+    for record in calls.iter() {
         if let Some(group) = record.group_id {
             *by_group.entry(group).or_default() += i128::from(record.cost);
         }
@@ -397,9 +269,9 @@ async fn charge(
         let alert = charge_group(tx, replica, group, Money::from_wide(cost).as_nanos()).await?;
         applied.alerts.extend(alert);
     }
-    insert_usage(tx, engine, records).await?;
-    add_up(tx, records).await?;
-    touch_keys(tx, records).await?;
+    usage::insert(tx, engine, calls).await?;
+    add_up(tx, calls).await?;
+    touch_keys(tx, calls).await?;
     Ok(applied)
 }
 
@@ -439,133 +311,6 @@ pub(crate) fn alert_level(credited: i64, spent: i64) -> i64 {
     ALERT_LEVELS.into_iter().rev().find(|level| percent >= i128::from(*level)).unwrap_or_default()
 }
 
-/// Columns of `usage` and how each is read from a row of JSON: as text, or as a number.
-const USAGE_COLUMNS: [(&str, bool); 23] = [
-    ("at", true),
-    ("request_id", false),
-    ("key_id", true),
-    ("group_id", true),
-    ("user_id", false),
-    ("operation", false),
-    ("model", false),
-    ("provider", false),
-    ("provider_model", false),
-    ("status", true),
-    ("outcome", false),
-    ("stream", true),
-    ("attempts", true),
-    ("duration_us", true),
-    ("first_token_us", true),
-    ("input", true),
-    ("cached_input", true),
-    ("output", true),
-    ("reasoning", true),
-    ("estimated", true),
-    ("priced", true),
-    ("cost", true),
-    ("tags", false),
-];
-
-/// A row of `usage` by its columns.
-#[derive(Serialize)]
-struct UsageRow<'a> {
-    at: i64,
-    request_id: &'a str,
-    key_id: Option<i64>,
-    group_id: Option<i64>,
-    user_id: Option<&'a str>,
-    operation: &'a str,
-    model: &'a str,
-    provider: &'a str,
-    provider_model: &'a str,
-    status: u16,
-    outcome: &'a str,
-    stream: u8,
-    attempts: u32,
-    duration_us: i64,
-    first_token_us: Option<i64>,
-    input: i64,
-    cached_input: i64,
-    output: i64,
-    reasoning: i64,
-    estimated: u8,
-    priced: u8,
-    cost: i64,
-    tags: Option<String>,
-}
-
-impl<'a> From<&'a UsageRecord> for UsageRow<'a> {
-    fn from(record: &'a UsageRecord) -> Self {
-        let wide = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let tags = || serde_json::to_string(&record.tags).unwrap_or_default();
-        UsageRow {
-            at: record.at,
-            request_id: &record.request_id,
-            key_id: record.key_id,
-            group_id: record.group_id,
-            user_id: record.user.as_deref(),
-            operation: &record.operation,
-            model: &record.model,
-            provider: &record.provider,
-            provider_model: &record.provider_model,
-            status: record.status,
-            outcome: &record.outcome,
-            stream: record.stream.into(),
-            attempts: record.attempts,
-            duration_us: wide(record.duration_us),
-            first_token_us: record.first_token_us.map(wide),
-            input: wide(record.input),
-            cached_input: wide(record.cached_input),
-            output: wide(record.output),
-            reasoning: wide(record.reasoning),
-            estimated: record.estimated.into(),
-            priced: record.priced.into(),
-            cost: record.cost,
-            tags: (!record.tags.is_empty()).then(tags),
-        }
-    }
-}
-
-/// The statement that takes any number of rows as one JSON list: SQLite looks for each placeholder among all of a
-/// statement's, so that many rows with many placeholders cost their square.
-fn insert_usage_sql(engine: Engine) -> String {
-    let (rows, row) = match engine {
-        Engine::Sqlite => ("json_each($1) AS t", "t.value"),
-        Engine::Postgres => ("json_array_elements(CAST($1 AS json)) AS t(e)", "t.e"),
-    };
-    let names: Vec<&str> = USAGE_COLUMNS.iter().map(|(name, _)| *name).collect();
-    let read = |(name, number): &(&str, bool)| match number {
-        true => format!("CAST({row} ->> '{name}' AS BIGINT)"),
-        false => format!("{row} ->> '{name}'"),
-    };
-    let values: Vec<String> = USAGE_COLUMNS.iter().map(read).collect();
-    format!("INSERT INTO usage ({}) SELECT {} FROM {rows}", names.join(", "), values.join(", "))
-}
-
-async fn insert_usage(
-    tx: &mut Transaction<'_, Any>,
-    engine: Engine,
-    records: &[UsageRecord],
-) -> Result<(), StoreError> {
-    for records in records.chunks(ROWS) {
-        let rows: Vec<UsageRow<'_>> = records.iter().map(UsageRow::from).collect();
-        // PostgreSQL keeps no NUL.
-        let rows = serde_json::to_string(&rows).unwrap_or_default().replace("\\u0000", "\\ufffd");
-        sqlx::query(AssertSqlSafe(insert_usage_sql(engine))).bind(rows).execute(&mut **tx).await?;
-    }
-    Ok(())
-}
-
-/// The placeholders of so many rows: `($1,$2),($3,$4)`.
-fn places(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> =
-            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", places.join(","))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(",")
-}
-
 /// What one row of `usage_daily` counts.
 #[derive(Clone, Copy, Default)]
 struct Sums {
@@ -580,7 +325,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, record: &UsageRecord) {
+    fn add(&mut self, record: &UsageCall<'_>) {
         let wide = |count: u64| count.min(MOST_TOKENS) as i64;
         self.requests += 1;
         self.failed += i64::from(record.outcome != base::Outcome::Ok.as_str());
@@ -593,17 +338,18 @@ impl Sums {
     }
 }
 
-async fn add_up(tx: &mut Transaction<'_, Any>, records: &[UsageRecord]) -> Result<(), StoreError> {
+async fn add_up(tx: &mut Transaction<'_, Any>, calls: &Calls) -> Result<(), StoreError> {
     // In one order for everybody, so that two replicas do not wait for each other's rows.
     let mut rows: BTreeMap<(i64, i64, i64, &str, &str, &str), Sums> = BTreeMap::new();
-    for record in records {
+    for call in calls.iter() {
+        let (group, key) = (call.group_id.unwrap_or_default(), call.key_id.unwrap_or_default());
+        let row = |tag| (call.at / DAY_MS, group, key, call.provider, call.provider_model, tag);
+        rows.entry(row("")).or_default().add(&call);
         // Each tag once, and none that is the name of the row without one.
-        let tags: BTreeSet<&str> =
-            std::iter::once("").chain(record.tags.iter().map(String::as_str)).collect();
-        for tag in tags {
-            let (group, key) = (record.group_id.unwrap_or_default(), record.key_id.unwrap_or_default());
-            let row = (record.at / DAY_MS, group, key, &*record.provider, &*record.provider_model, tag);
-            rows.entry(row).or_default().add(record);
+        for (index, tag) in call.tags.iter().enumerate() {
+            if !tag.is_empty() && !call.tags[..index].contains(tag) {
+                rows.entry(row(tag)).or_default().add(&call);
+            }
         }
     }
     let upsert = "INSERT INTO usage_daily (day, group_id, key_id, provider, model, tag, requests, failed, unpriced, input, \
@@ -637,9 +383,9 @@ async fn add_up(tx: &mut Transaction<'_, Any>, records: &[UsageRecord]) -> Resul
 }
 
 /// Notes when keys were last used, to the minute: a key in steady use is not written with every batch.
-async fn touch_keys(tx: &mut Transaction<'_, Any>, records: &[UsageRecord]) -> Result<(), StoreError> {
+async fn touch_keys(tx: &mut Transaction<'_, Any>, calls: &Calls) -> Result<(), StoreError> {
     let mut last: BTreeMap<i64, i64> = BTreeMap::new();
-    for record in records {
+    for record in calls.iter() {
         if let Some(key) = record.key_id {
             let at = last.entry(key).or_default();
             *at = record.at.max(*at);

@@ -29,13 +29,14 @@ pub use events::PostgresEvents;
 pub use groups::{Group, GroupFields, TransactionKind, TransactionRow};
 pub use idempotency::{Claim, IDEMPOTENCY_KEEP_MS, Idempotency};
 pub use keys::{KeyFields, KeyFilter, KeyRow, NewKey};
-pub use ledger::{Applied, Batch, Grant, Reservation, Silent, SpendAlert, UsageRecord};
+pub use ledger::{Applied, Batch, Ended, Grant, Reservation, Silent, SpendAlert};
 pub use meta::Change;
 pub use migrate::{MIGRATIONS, Migration};
 pub use queue::StoreQueue;
 pub use resources::{Imported, MANY, Resource, ResourceDraft};
 pub use time::now_ms;
 pub use usage::{
-    Dimension, RequestFilter, RequestRow, USAGE_ROWS, UsageQuery, UsageRow, UsageSummary, UsageSums,
+    Calls, Dimension, RequestFilter, RequestRow, USAGE_FORM, USAGE_ROWS, UsageCall, UsageOf, UsageQuery,
+    UsageRecord, UsageRow, UsageSummary, UsageSums,
 };
 pub use vcons::StoreVcons;

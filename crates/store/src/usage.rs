@@ -4,6 +4,8 @@
 //! tag are the truth; rows with one repeat them, so that a request with two tags is counted under both and one
 //! without is under none. Sums by tag therefore need not add up to the total.
 
+mod pages;
+mod record;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,8 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::sql::Conditions;
 
+pub(crate) use pages::insert;
+pub use record::{Calls, USAGE_FORM, UsageCall, UsageOf, UsageRecord};
 pub use requests::{RequestFilter, RequestRow};
 
 /// By what to sum up.

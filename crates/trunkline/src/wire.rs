@@ -96,6 +96,7 @@ impl App {
             keep_audit: settings.data.audit_retention.0,
             keep_requests: settings.data.usage_retention.0,
             lease_grace: settings.data.lease_grace.0,
+            journal: settings.data.journal,
             version: BUILD.version,
         })
         .await?;

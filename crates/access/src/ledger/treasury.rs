@@ -7,10 +7,10 @@ use std::time::Duration;
 use base::Money;
 use store::{Db, Grant, StoreError, now_ms};
 
-use super::Unpaid;
 use super::account::{Account, Held, Refusal};
 use super::flush::Progress;
-use crate::journal::Journal;
+use super::{JournalKind, Unpaid};
+use crate::journal::{Journal, SharedJournal, carry};
 
 /// The most that is leased at once: enough for a second of busy traffic, little enough that a replica that dies
 /// does not take much with it for a while.
@@ -40,6 +40,9 @@ pub struct Treasury {
     control: tokio::runtime::Handle,
     accounts: Mutex<HashMap<i64, Arc<Account>>>,
     journals: Mutex<Vec<Arc<Journal>>>,
+    /// The one journal, where it is in the Store.
+    shared: Option<Arc<SharedJournal>>,
+    version: String,
     /// How far the journals have been carried into the Store; held while that goes on.
     pub(super) progress: tokio::sync::Mutex<Progress>,
     /// Told when another replica has to give back.
@@ -53,21 +56,57 @@ pub(crate) trait Notify: Send + Sync {
 }
 
 impl Treasury {
-    pub(crate) fn new(
+    /// Begins, with the journal where it is to be. On the runtime of the connections.
+    pub(crate) fn begin(
         db: Db,
         replica: String,
-        control: tokio::runtime::Handle,
+        journal: JournalKind,
+        version: &str,
         asked: Box<dyn Notify>,
-    ) -> Self {
-        Treasury {
+    ) -> Arc<Self> {
+        let control = tokio::runtime::Handle::current();
+        let (shared, entries) = match journal {
+            JournalKind::File => (None, None),
+            JournalKind::Store => {
+                let (shared, entries) = SharedJournal::new();
+                (Some(Arc::new(shared)), Some(entries))
+            }
+        };
+        let treasury = Arc::new(Treasury {
             db,
             replica,
             control,
             accounts: Mutex::default(),
             journals: Mutex::default(),
+            shared,
+            version: version.to_owned(),
             progress: tokio::sync::Mutex::default(),
             asked,
+        });
+        if let Some(entries) = entries {
+            tokio::spawn(carry(Arc::downgrade(&treasury), entries));
         }
+        treasury
+    }
+
+    /// Makes this replica known to the others.
+    pub(crate) async fn register(&self) -> Result<(), StoreError> {
+        let journal = if self.shared.is_some() { JournalKind::Store } else { JournalKind::File };
+        self.db.register_replica(&self.replica, journal.as_str(), &self.version).await
+    }
+
+    /// The others took this replica for dead: its leases are gone.
+    pub(crate) async fn rejoin(&self) -> Result<(), StoreError> {
+        tracing::warn!("the other replicas took this one for dead: its leases are gone and are leased anew");
+        for account in self.accounts() {
+            account.forget();
+        }
+        self.register().await
+    }
+
+    /// The journal in the Store, where it is there.
+    pub(crate) fn shared_journal(&self) -> Option<&Arc<SharedJournal>> {
+        self.shared.as_ref()
     }
 
     pub(crate) fn replica(&self) -> &str {
@@ -237,12 +276,5 @@ impl Treasury {
             }
         }
         given
-    }
-
-    /// The others took this replica for dead and its leases are gone.
-    pub(crate) fn forget_leases(&self) {
-        for account in self.accounts() {
-            account.forget();
-        }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::UsageRecord;
 use crate::groups::{GroupFields, TransactionKind};
 use crate::testing::{on_each_engine, replica};
 
@@ -37,7 +38,13 @@ async fn leases_move_money_and_never_make_it() {
             "held is shown, not spent"
         );
 
-        let batch = Batch { replica: "a", journal: "a-0", from: 0, to: 40, records: &[record(id, 30)] };
+        let batch = Batch {
+            replica: "a",
+            journal: "a-0",
+            from: 0,
+            to: 40,
+            calls: &[record(id, 30)].iter().collect(),
+        };
         assert!(db.apply(&batch).await.unwrap().is_some());
         assert!(db.apply(&batch).await.unwrap().is_none(), "a journal is applied once");
         let seen = db.group(id).await.unwrap();
@@ -51,7 +58,8 @@ async fn leases_move_money_and_never_make_it() {
         let seen = db.group(id).await.unwrap();
         assert_eq!((seen.balance, seen.held), (Money::nanos(970), Money::ZERO));
         // Who comes late is charged all the same.
-        let late = Batch { replica: "a", journal: "a-1", from: 0, to: 9, records: &[record(id, 5)] };
+        let late =
+            Batch { replica: "a", journal: "a-1", from: 0, to: 9, calls: &[record(id, 5)].iter().collect() };
         db.apply(&late).await.unwrap().unwrap();
         assert_eq!(db.group(id).await.unwrap().balance, Money::nanos(965));
     })
@@ -119,8 +127,8 @@ async fn usage_is_added_up_by_day_and_tag() {
     on_each_engine(|db| async move {
         let id = group(&db, "g", 1_000).await;
         for (from, to) in [(0, 1), (1, 2)] {
-            let records = [record(id, 10), record(id, 20)];
-            let batch = Batch { replica: "a", journal: "j", from, to, records: &records };
+            let calls = [record(id, 10), record(id, 20)].iter().collect();
+            let batch = Batch { replica: "a", journal: "j", from, to, calls: &calls };
             db.apply(&batch).await.unwrap().unwrap();
         }
         let query =
@@ -132,7 +140,10 @@ async fn usage_is_added_up_by_day_and_tag() {
         };
         let rows: Vec<_> = rows.iter().map(read).collect();
         assert_eq!(rows, [(4, 28, 12, 60, String::new()), (4, 28, 12, 60, "blue".to_owned())]);
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM usage").fetch_one(db.read()).await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT CAST(SUM(calls) AS BIGINT) FROM usage_pages")
+            .fetch_one(db.read())
+            .await
+            .unwrap();
         assert_eq!(count, 4);
     })
     .await;
@@ -144,8 +155,8 @@ async fn alerts_are_told_once_and_again_after_a_credit() {
         let id = group(&db, "g", 100).await;
         let mut place = 0;
         let mut spend = async |cost: i64| {
-            let records = [record(id, cost)];
-            let batch = Batch { replica: "a", journal: "j", from: place, to: place + 1, records: &records };
+            let calls = [record(id, cost)].iter().collect();
+            let batch = Batch { replica: "a", journal: "j", from: place, to: place + 1, calls: &calls };
             place += 1;
             let applied = db.apply(&batch).await.unwrap().unwrap();
             applied.alerts.iter().map(|alert| alert.percent).collect::<Vec<_>>()
@@ -162,23 +173,63 @@ async fn alerts_are_told_once_and_again_after_a_credit() {
     .await;
 }
 
+fn bytes(record: &UsageRecord) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.as_call().encode(&mut bytes);
+    bytes
+}
+
+fn open(call: i64, group: i64) -> Reservation {
+    let record = bytes(&record(group, 0));
+    Reservation { call, group_id: Some(group), amount: Money::nanos(9), record, at: 1 }
+}
+
 #[tokio::test]
 async fn calls_opened_in_the_store_are_settled_once() {
     on_each_engine(|db| async move {
         let id = group(&db, "g", 100).await;
-        let open = |call| Reservation {
-            call,
-            group_id: Some(id),
-            amount: Money::nanos(9),
-            record: "{}".into(),
-            at: 1,
-        };
-        db.open_calls("a", &[open(1), open(2)]).await.unwrap();
-        for _ in 0..2 {
-            db.settle_calls("a", &[(1, record(id, 5)), (7, record(id, 50))]).await.unwrap();
+        assert!(!db.open_calls("a", &[open(1, id)]).await.unwrap(), "nobody knows this replica");
+        db.register_replica("a", "store", "1").await.unwrap();
+        assert!(db.open_calls("a", &[open(1, id), open(2, id), open(3, id)]).await.unwrap());
+        let ended = |call, cost| Ended { call, record: Some(bytes(&record(id, cost))) };
+        let unsent = Ended { call: 3, record: None };
+        for charged in [1, 0] {
+            let (_, calls) =
+                db.settle_calls("a", &[ended(1, 5), ended(7, 50), unsent.clone()]).await.unwrap();
+            assert_eq!(calls.len(), charged);
         }
-        let left: Vec<i64> = db.open_reservations("a").await.unwrap().iter().map(|r| r.call).collect();
-        assert_eq!((left, db.group(id).await.unwrap().spent), (vec![2], Money::nanos(5)));
+        let left = db.open_reservations("a").await.unwrap();
+        assert_eq!((left, db.group(id).await.unwrap().spent), (vec![open(2, id)], Money::nanos(5)));
+    })
+    .await;
+}
+
+/// Mutation: without the look at which rows were removed, both charge all calls.
+#[tokio::test]
+async fn what_the_dead_left_open_is_charged_once_with_what_was_set_aside() {
+    on_each_engine(|db| async move {
+        let id = group(&db, "g", 1_000).await;
+        db.register_replica("dead", "store", "1").await.unwrap();
+        let calls: Vec<Reservation> = (0..50).map(|call| open(call, id)).collect();
+        assert!(db.open_calls("dead", &calls).await.unwrap());
+        let mut charging = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let db = replica(&db).await;
+            charging.spawn(async move {
+                let charged = db.charge_reservations("dead").await.unwrap();
+                db.close().await;
+                charged
+            });
+        }
+        assert_eq!(charging.join_all().await.into_iter().sum::<usize>(), 50);
+        let seen = db.group(id).await.unwrap();
+        assert_eq!((seen.spent, seen.balance), (Money::nanos(450), Money::nanos(550)));
+        let kept = db.requests(&crate::RequestFilter::default(), 0, 100).await.unwrap();
+        assert_eq!(kept.len(), 50);
+        assert!(
+            kept.iter()
+                .all(|row| row.record.estimated && row.record.cost == 9 && row.record.outcome == "failed")
+        );
     })
     .await;
 }

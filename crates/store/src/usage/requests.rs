@@ -1,12 +1,12 @@
-//! The log of requests: one row for each model call, newest first.
+//! The log of requests: each model call, newest first.
 
-use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::pages::{STRIDE, Subject, calls_of};
+use super::record::{Calls, UsageCall, UsageRecord};
 use crate::db::Db;
 use crate::error::StoreError;
-use crate::ledger::UsageRecord;
-use crate::sql::{Conditions, skip_locked};
+use crate::sql::Conditions;
 
 /// A row of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +44,8 @@ pub struct RequestFilter {
 
 /// The most rows listed at once.
 const PAGE: i64 = 1000;
-/// Rows removed in one statement, so that nobody waits long for the one writer of SQLite.
-const BATCH: i64 = 1000;
-
-const COLUMNS: &str = "id, at, request_id, key_id, group_id, user_id, operation, model, provider, provider_model, status, \
-    outcome, stream, attempts, duration_us, first_token_us, input, cached_input, output, reasoning, estimated, priced, \
-    cost, tags";
+/// Pages of calls read at first, when many calls are in each, and at most.
+const PAGES: (i64, i64) = (2, 32);
 
 impl Db {
     /// Requests, newest first, below the id `after` (0: from the newest); at most a thousand. May be a moment old: it
@@ -60,78 +56,84 @@ impl Db {
         after: i64,
         limit: i64,
     ) -> Result<Vec<RequestRow>, StoreError> {
+        let after = if after > 0 { after } else { i64::MAX };
+        let limit = usize::try_from(limit.clamp(1, PAGE)).unwrap_or(1);
+        let (mut found, mut at_once, mut next) = (Vec::new(), PAGES.0, after / STRIDE);
+        loop {
+            let pages = self.pages(filter, next, at_once).await?;
+            let last = pages.last().map(|(id, _)| *id);
+            for (page, body) in &pages {
+                let places: Vec<&[u8]> = Calls::places(calls_of(*page, body)?).collect();
+                for (place, call) in places.into_iter().enumerate().rev() {
+                    let id = page * STRIDE + place as i64;
+                    let Some(call) = UsageCall::decode(call).filter(|call| id < after && filter.takes(call))
+                    else {
+                        continue;
+                    };
+                    found.push(RequestRow { id, record: call.to_record() });
+                    if found.len() == limit {
+                        return Ok(found);
+                    }
+                }
+            }
+            match last {
+                Some(last) if pages.len() as i64 == at_once => next = last - 1,
+                _ => return Ok(found),
+            }
+            at_once = (at_once * 2).min(PAGES.1);
+        }
+    }
+
+    /// Some pages that may have what is looked for, newest first, from a page on.
+    async fn pages(
+        &self,
+        filter: &RequestFilter,
+        from: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
         let mut conditions = Conditions::default();
-        conditions.integer("id < {}", (after > 0).then_some(after));
-        conditions.integer("at >= {}", filter.from);
-        conditions.integer("at < {}", filter.to);
-        conditions.integer("key_id = {}", filter.key_id);
-        conditions.integer("group_id = {}", filter.group_id);
-        conditions.text("user_id = {}", filter.user.as_deref());
-        conditions.text("(model = {} OR provider_model = {})", filter.model.as_deref());
-        conditions.text("provider = {}", filter.provider.as_deref());
-        conditions.integer("status = {}", filter.status);
-        conditions.text("outcome = {}", filter.outcome.as_deref());
-        conditions.text("request_id = {}", filter.request_id.as_deref());
+        // Of a key or a group the pages are known; what else there is to tell them apart is read from them.
+        let subject = match (filter.key_id, filter.group_id) {
+            (Some(key), _) => Some((Subject::Key, key)),
+            (None, Some(group)) => Some((Subject::Group, group)),
+            (None, None) => None,
+        };
+        let tables = match subject {
+            None => "usage_pages AS p",
+            Some((kind, subject)) => {
+                conditions.integer("s.kind = {}", Some(kind as i64));
+                conditions.integer("s.subject = {}", Some(subject));
+                "usage_subjects AS s JOIN usage_pages AS p ON p.id = s.page"
+            }
+        };
+        let id = if subject.is_some() { "s.page" } else { "p.id" };
+        conditions.integer(if subject.is_some() { "s.page <= {}" } else { "p.id <= {}" }, Some(from));
+        conditions.integer("p.last_at >= {}", filter.from);
+        conditions.integer("p.first_at < {}", filter.to);
         let query = format!(
-            "SELECT {COLUMNS} FROM usage{} ORDER BY id DESC LIMIT ${}",
+            "SELECT p.id, p.body FROM {tables}{} ORDER BY {id} DESC LIMIT ${}",
             conditions.as_sql(),
             conditions.next()
         );
-        let query = conditions.bind(sqlx::query(AssertSqlSafe(query)).persistent(false));
-        let rows = query.bind(limit.clamp(1, PAGE)).fetch_all(self.read_any()).await?;
-        rows.iter().map(read_request).collect()
-    }
-
-    /// Removes requests from before a time, a thousand at once. Sums by day stay. Returns how many.
-    pub async fn prune_requests(&self, before: i64) -> Result<u64, StoreError> {
-        let query = format!(
-            "DELETE FROM usage WHERE id IN (SELECT id FROM usage WHERE at < $1 ORDER BY at LIMIT $2{})",
-            skip_locked(self.engine())
-        );
-        let mut pruned = 0;
-        loop {
-            let batch = sqlx::query(AssertSqlSafe(query.clone())).bind(before).bind(BATCH);
-            let deleted = batch.execute(self.write()).await?.rows_affected();
-            pruned += deleted;
-            if deleted == 0 {
-                return Ok(pruned);
-            }
-        }
+        let query = conditions.bind(sqlx::query(AssertSqlSafe(query)).persistent(false)).bind(limit);
+        let rows = query.fetch_all(self.read_any()).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 }
 
-fn read_request(row: &AnyRow) -> Result<RequestRow, StoreError> {
-    let flag = |name: &str| row.try_get::<i64, _>(name).map(|flag| flag != 0);
-    let count =
-        |name: &str| row.try_get::<i64, _>(name).map(|count| u64::try_from(count).unwrap_or_default());
-    let first_token_us: Option<i64> = row.try_get("first_token_us")?;
-    let tags: Option<String> = row.try_get("tags")?;
-    Ok(RequestRow {
-        id: row.try_get("id")?,
-        record: UsageRecord {
-            at: row.try_get("at")?,
-            request_id: row.try_get("request_id")?,
-            key_id: row.try_get("key_id")?,
-            group_id: row.try_get("group_id")?,
-            user: row.try_get("user_id")?,
-            operation: row.try_get("operation")?,
-            model: row.try_get("model")?,
-            provider: row.try_get("provider")?,
-            provider_model: row.try_get("provider_model")?,
-            status: u16::try_from(row.try_get::<i64, _>("status")?).unwrap_or_default(),
-            outcome: row.try_get("outcome")?,
-            stream: flag("stream")?,
-            attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or_default(),
-            duration_us: count("duration_us")?,
-            first_token_us: first_token_us.map(|us| u64::try_from(us).unwrap_or_default()),
-            input: count("input")?,
-            cached_input: count("cached_input")?,
-            output: count("output")?,
-            reasoning: count("reasoning")?,
-            estimated: flag("estimated")?,
-            priced: flag("priced")?,
-            cost: row.try_get("cost")?,
-            tags: tags.and_then(|tags| serde_json::from_str(&tags).ok()).unwrap_or_default(),
-        },
-    })
+impl RequestFilter {
+    fn takes(&self, call: &UsageCall<'_>) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        self.from.is_none_or(|from| call.at >= from)
+            && self.to.is_none_or(|to| call.at < to)
+            && self.key_id.is_none_or(|key| call.key_id == Some(key))
+            && self.group_id.is_none_or(|group| call.group_id == Some(group))
+            && self.user.as_deref().is_none_or(|user| call.user == Some(user))
+            && (is(&self.model, call.model) || is(&self.model, call.provider_model))
+            && is(&self.provider, call.provider)
+            && self.status.is_none_or(|status| i64::from(call.status) == status)
+            && is(&self.outcome, call.outcome)
+            && is(&self.request_id, call.request_id)
+    }
 }

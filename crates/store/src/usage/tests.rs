@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::{Batch, UsageRecord};
+use crate::ledger::Batch;
 use crate::settings::PoolSettings;
 use crate::testing::{on_each_engine, on_postgres, replica};
 
@@ -40,7 +40,8 @@ fn record(n: i64) -> UsageRecord {
 async fn apply(db: &Db, records: &[UsageRecord]) {
     let from = db.applied("r", "j").await.unwrap();
     let to = from + i64::try_from(records.len()).unwrap();
-    db.apply(&Batch { replica: "r", journal: "j", from, to, records }).await.unwrap().unwrap();
+    let calls = records.iter().collect();
+    db.apply(&Batch { replica: "r", journal: "j", from, to, calls: &calls }).await.unwrap().unwrap();
 }
 
 fn days() -> UsageQuery {
@@ -288,6 +289,55 @@ async fn requests_are_listed_as_they_were_kept() {
     .await;
 }
 
+/// Mutation: with `page - 1` left out of the next look, pages come twice; without the look at the id, calls do.
+#[tokio::test]
+async fn requests_are_found_across_pages() {
+    on_each_engine(|db| async move {
+        // Large batches of two full pages and a bit, and small ones.
+        let records: Vec<_> = (1..=2_400).map(record).collect();
+        for (index, batch) in records.chunks(1_100).enumerate() {
+            let (large, small) = batch.split_at(batch.len() - index);
+            apply(&db, large).await;
+            for one in small {
+                apply(&db, std::slice::from_ref(one)).await;
+            }
+        }
+        let rare = RequestFilter { request_id: Some("req-3".into()), ..RequestFilter::default() };
+        let keyed = RequestFilter { key_id: Some(2), group_id: Some(1), ..RequestFilter::default() };
+        let late = RequestFilter { from: Some(records[2_000].at), ..RequestFilter::default() };
+        type Which = fn(&UsageRecord) -> bool;
+        let cases: [(RequestFilter, Which); 4] = [
+            (RequestFilter::default(), |_| true),
+            (rare, |one| one.request_id == "req-3"),
+            (keyed, |one| one.key_id == Some(2) && one.group_id == Some(1)),
+            (late, |one| one.at >= record(2_001).at),
+        ];
+        for (filter, which) in cases {
+            let (mut after, mut found) = (0, Vec::new());
+            loop {
+                let page = db.requests(&filter, after, 333).await.unwrap();
+                let Some(last) = page.last() else { break };
+                after = last.id;
+                found.extend(page.into_iter().map(|row| row.record));
+            }
+            let expected = records.iter().rev().filter(|record| which(record));
+            assert!(found.iter().eq(expected), "{filter:?}: {}", found.len());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_of_a_newer_form_is_told_and_not_guessed() {
+    on_each_engine(|db| async move {
+        apply(&db, &[record(1)]).await;
+        sqlx::query("UPDATE usage_pages SET body = $1").bind(vec![99_u8]).execute(db.write()).await.unwrap();
+        let error = db.requests(&RequestFilter::default(), 0, 10).await.unwrap_err().to_string();
+        assert!(error.contains("newer form"), "{error}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn old_requests_go_and_their_sums_stay() {
     on_each_engine(|db| async move {
@@ -333,7 +383,7 @@ async fn promise_c03_usage_is_asked_of_the_read_replica() {
         // A schema of its own stands for a replica that is behind.
         for statement in [
             "CREATE SCHEMA behind",
-            "CREATE TABLE behind.usage (LIKE public.usage)",
+            "CREATE TABLE behind.usage_pages (LIKE public.usage_pages)",
             "CREATE TABLE behind.usage_daily (LIKE public.usage_daily)",
         ] {
             sqlx::raw_sql(statement).execute(db.write()).await.unwrap();

@@ -24,6 +24,7 @@ mod vars;
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 
+use access::JournalKind;
 use access::identity::{AuthSettings, RbacSettings, RoleSettings};
 use access::ip::IpSettings;
 use access::limits::LimitSettings;
@@ -99,6 +100,9 @@ pub struct DataSettings {
     pub usage_retention: Duration,
     /// How long what a replica has leased of budgets is kept for it after it was last heard of.
     pub lease_grace: Duration,
+    /// Where it is written down what calls are under way and what they came to: in files of `dir`, or in the database
+    /// (`store`), for replicas without a disk of their own.
+    pub journal: JournalKind,
     /// Values kept for a time. `cache: memory` is short for `cache: {backend: memory}`.
     pub cache: Short<CacheSettings>,
     /// Work that waits. `queue: store` is short for `queue: {backend: store}`.
@@ -123,6 +127,7 @@ impl Default for DataSettings {
             audit_retention: Duration::from_secs(90 * 86_400),
             usage_retention: Duration::from_secs(90 * 86_400),
             lease_grace: Duration::from_secs(600),
+            journal: JournalKind::File,
             cache: Short::default(),
             queue: Short::default(),
             events: Short::default(),

@@ -3,6 +3,7 @@
 mod exact;
 mod killed;
 mod outages;
+mod store_journal;
 mod told;
 
 use std::time::{Duration, Instant};
