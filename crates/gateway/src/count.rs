@@ -1,6 +1,7 @@
 //! How many tokens a request has, without making it: Anthropic's `count_tokens`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use access::Caller;
 use access::limits::Subjects;
@@ -76,8 +77,9 @@ impl Gateway {
 
     /// What a provider says; `None` when it has not the question, or no answer in time.
     async fn ask_count(&self, target: &Target, count: &Count) -> Option<(StatusCode, Bytes)> {
-        let provider = target.provider.provider.as_ref();
-        let _slot = target.provider.slot()?;
+        let keys = &target.provider.keys;
+        let provider = keys.at(keys.next(Instant::now()));
+        let _slot = target.provider.slot(&target.health)?;
         let envelope = read_request(Operation::Chat, Dialect::Messages, None, &count.body).ok()?;
         let outbound = Outbound {
             operation: Operation::Chat,
