@@ -1,5 +1,7 @@
 //! Everything of this crate together, as an application runs it.
 
+mod telling;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -7,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base::seams::Events;
 use base::{Money, Secret};
 use base64::Engine as _;
@@ -25,6 +27,7 @@ use crate::identity::{Permissions, Roles, TokenError, TokenPrincipal, TokenVerif
 use crate::ip::IpSettings;
 use crate::ledger::{Desk, JournalKind, Notify, OwnReplica, Treasury, flush, recover_dead, sweep_silent};
 use crate::limits::{LimitSettings, LimiterError};
+use crate::rotation::RotationSettings;
 use crate::sealing::{Sealer, SealingError};
 
 /// The shortest admin key we take from the environment.
@@ -37,12 +40,12 @@ const POLL: Duration = Duration::from_millis(500);
 const TIDY: Duration = Duration::from_secs(600);
 /// How often we say that we are alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long before its time a key's rotation is asked for.
-const NOTICE_MS: i64 = 7 * 24 * 3_600_000;
 /// The topic on which replicas tell each other that something changed.
 const CHANGES: &str = "changes";
 /// The topic on which they ask for leases back.
 const RECLAIM: &str = "reclaim";
+/// The topic on which they tell each other of addresses that are banned, and of bans that are lifted.
+const BANS: &str = "bans";
 /// The topic of what was spent.
 pub const SPEND: &str = "spend";
 /// The name under which the Store keeps the hash of the master key.
@@ -81,6 +84,8 @@ pub struct Parts<'a> {
     pub keep_audit: Duration,
     /// How long single calls are kept; their sums stay.
     pub keep_requests: Duration,
+    /// How old keys may grow.
+    pub rotation: RotationSettings,
     /// How long a silent replica's leases are kept for it.
     pub lease_grace: Duration,
     /// Where the usage journal is.
@@ -125,6 +130,7 @@ pub struct Access {
     /// Keeps the keys of the tokens' issuer fresh.
     refreshing: std::sync::Mutex<Option<JoinHandle<()>>>,
     sealer: Option<Arc<Sealer>>,
+    rotation: ArcSwap<RotationSettings>,
     changes: broadcast::Sender<Change>,
     stop: watch::Sender<bool>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -152,7 +158,7 @@ impl Access {
     /// date from then on. Must be called on the runtime that all work with the Store is done on.
     pub async fn start(parts: Parts<'_>) -> Result<(Arc<Self>, Option<FirstRun>), AccessError> {
         let Parts { db, events, dir, admin_key, roles, limits, ip, windows, .. } = parts;
-        let Parts { keep_audit, keep_requests, lease_grace, journal, version, .. } = parts;
+        let Parts { keep_audit, keep_requests, lease_grace, journal, version, rotation, .. } = parts;
         let door = Door::new(limits, ip, windows)?;
         if admin_key.is_some_and(|key| key.expose().len() < MIN_ADMIN) {
             return Err(AccessError::WeakAdminKey);
@@ -179,6 +185,7 @@ impl Access {
             tokens: ArcSwapOption::empty(),
             refreshing: std::sync::Mutex::default(),
             sealer,
+            rotation: ArcSwap::from_pointee(rotation),
             changes: broadcast::channel(1024).0,
             stop: watch::channel(false).0,
             tasks: std::sync::Mutex::default(),
@@ -190,6 +197,7 @@ impl Access {
             tokio::spawn(keep_tidy(Arc::clone(&access), keep_audit, keep_requests)),
             tokio::spawn(listen(Arc::clone(&access), CHANGES)),
             tokio::spawn(listen(Arc::clone(&access), RECLAIM)),
+            tokio::spawn(listen(Arc::clone(&access), BANS)),
         ];
         access.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(tasks);
         Ok((access, first_run))
@@ -283,6 +291,9 @@ impl Access {
 
     /// Puts other roles in force.
     pub async fn set_roles(&self, roles: Roles) {
+        if let Some(tokens) = &*self.tokens.load() {
+            tokens.set_roles(&roles);
+        }
         self.directory.set_roles(&self.treasury, roles).await;
     }
 
@@ -304,16 +315,7 @@ impl Access {
         match flush(&self.treasury).await {
             Ok(settled) => {
                 for alert in settled.alerts {
-                    tracing::warn!(
-                        group = alert.group_id,
-                        name = alert.name,
-                        percent = alert.percent,
-                        "a group has spent this part of its credit"
-                    );
-                    let text = serde_json::json!({
-                        "kind": "alert", "group_id": alert.group_id, "name": alert.name, "percent": alert.percent,
-                    });
-                    self.tell(SPEND, &text.to_string()).await;
+                    self.alert(&alert).await;
                 }
                 for (group, cost) in settled.spent {
                     let text = serde_json::json!({"kind": "spend", "group_id": group, "cost": cost});
@@ -321,17 +323,6 @@ impl Access {
                 }
             }
             Err(error) => tracing::error!(%error, "usage is kept in the journal until the store takes it"),
-        }
-    }
-
-    /// Says which keys come to the age at which they must be rotated, a week before.
-    fn remind_of_rotation(&self) {
-        for key in self.directory.overdue(now_ms() + NOTICE_MS) {
-            tracing::warn!(
-                key = key.id,
-                name = key.fields.name,
-                "this key is to be rotated within a week, or is overdue: `trunkline keys rotate`"
-            );
         }
     }
 
@@ -565,7 +556,7 @@ async fn beat(access: &Access, grace: i64, round: u64) -> Result<(), StoreError>
         sweep_silent(db, id, now_ms().saturating_sub(grace)).await?;
     }
     if round % 3600 == 5 {
-        access.remind_of_rotation();
+        access.remind_of_rotation().await;
     }
     Ok(())
 }
@@ -579,6 +570,7 @@ async fn keep_tidy(access: Arc<Access>, audit: Duration, requests: Duration) {
         let tidied = async {
             db.prune_audit(before(audit), "system").await?;
             db.prune_requests(before(requests)).await?;
+            db.prune_notifications(before(audit)).await?;
             db.prune_idempotency().await?;
             db.prune_changes().await?;
             db.prune_single_use_keys(now_ms()).await
@@ -603,12 +595,11 @@ async fn listen(access: Arc<Access>, topic: &'static str) {
             event = subscription.next() => event,
             _ = stop.wait_for(|stop| *stop) => None,
         };
-        if event.is_none() {
-            return;
-        }
+        let Some(event) = event else { return };
         // Whether it tells of an event or that some were missed: there may be news.
         match topic {
             CHANGES => access.refresh().await,
+            BANS => access.hear_of_ban(&event).await,
             _ => {
                 if let Err(error) = access.treasury.answer().await {
                     tracing::error!(%error, "leases cannot be given back for now");

@@ -129,12 +129,14 @@ impl Directory {
         self.snapshot.load().groups.values().find(|group| group.name == name).cloned()
     }
 
-    /// The keys that should have been rotated by a time and were not.
-    pub(crate) fn overdue(&self, by: i64) -> Vec<Arc<KeyRow>> {
+    /// The keys that have to be rotated by a time, as `due` says of each.
+    pub(crate) fn due(&self, by: i64, due: impl Fn(&KeyRow) -> Option<i64>) -> Vec<Arc<KeyRow>> {
         let is_overdue = |key: &&Arc<KeyRow>| {
-            key.fields.enabled && key.fields.rotate_every.is_some_and(|every| key.rotated_at + every <= by)
+            key.fields.enabled && !key.fields.single_use && due(key).is_some_and(|due| due <= by)
         };
-        self.snapshot.load().keys.values().filter(is_overdue).cloned().collect()
+        let mut keys: Vec<_> = self.snapshot.load().keys.values().filter(is_overdue).cloned().collect();
+        keys.sort_by_key(|key| key.id);
+        keys
     }
 
     /// Catches up with the Store. Returns what changed, which concerns others too.

@@ -36,6 +36,17 @@ impl Addresses {
     }
 }
 
+/// An address that nobody is let in from for a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The address, or the first of its /64 network.
+    pub ip: IpAddr,
+    /// Until when, in milliseconds since 1970.
+    pub until_ms: i64,
+    /// Why.
+    pub reason: String,
+}
+
 /// Why a request does not get in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Turned {
@@ -151,6 +162,45 @@ impl Door {
     /// What counts requests and tokens.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
+    }
+
+    /// The addresses that this replica lets nobody in from for a time, the longest first: those banned, and those
+    /// that came too often.
+    pub fn blocks(&self) -> Vec<Block> {
+        let now = store::now_ms();
+        let banned = self.bans.list().into_iter().map(|ban| Block {
+            ip: ban.ip,
+            until_ms: ban.until_ms,
+            reason: ban.reason,
+        });
+        let limited = self.limiter.blocked().into_iter().map(|(ip, left)| Block {
+            ip,
+            until_ms: now.saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)),
+            reason: "too many requests".into(),
+        });
+        let mut all: Vec<Block> = banned.chain(limited).collect();
+        all.sort_by(|a, b| b.until_ms.cmp(&a.until_ms).then(a.ip.cmp(&b.ip)));
+        all
+    }
+
+    /// Ends the ban of an address and its block. Whether there was one.
+    pub async fn lift(&self, ip: IpAddr) -> bool {
+        let banned = self.bans.unblock(ip);
+        self.limiter.unblock(ip).await | banned
+    }
+
+    /// Whether an address may come in by the rules alone, be it banned or not.
+    pub fn allows(&self, ip: IpAddr, surface: Surface) -> bool {
+        let addresses = self.addresses.load();
+        match surface {
+            Surface::Api => addresses.api.check(ip).is_ok(),
+            Surface::Admin => addresses.admin.check(ip).is_ok(),
+        }
+    }
+
+    /// The settings about addresses in force.
+    pub fn settings(&self) -> IpSettings {
+        self.addresses.load().settings.clone()
     }
 
     /// The addresses that are banned.

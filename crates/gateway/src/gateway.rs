@@ -589,7 +589,7 @@ impl Tour<'_> {
                 // whole read buffer for as long as the stream lasts.
                 let record = self.meter.record();
                 record.body = Bytes::copy_from_slice(&record.body);
-                Reply::Stream(Relay::new(reader, self.meter, pass, slot, target.resilience.stream_timeout.0))
+                Reply::Stream(Relay::new(reader, self.meter, pass, slot, &target.resilience))
             }
         }
     }

@@ -19,10 +19,16 @@ use crate::breaker::Pass;
 use crate::failure::clipped;
 use crate::meter::Meter;
 use crate::reader::{End, Reader};
+use crate::settings::ResilienceSettings;
 use crate::snapshot::Slot;
 
 /// How long we wait, after the end, for the provider to finish its body too.
 const DRAIN: Duration = Duration::from_millis(50);
+/// What a stream says that has nothing to say: a comment, which every reader of server-sent events passes over
+/// (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+/// Longer than any stream.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A stream on its way to the client, as a sequence of byte pieces. Dropping it early cancels the provider's
 /// work and accounts for what was used.
@@ -33,6 +39,9 @@ pub struct Relay {
     /// for every piece costs more than the piece.
     timer: Pin<Box<Sleep>>,
     last_data: Instant,
+    /// When the client was last sent a comment, or something else.
+    last_sent: Instant,
+    keep_alive: Duration,
     /// The latest moment at which the stream may still be running.
     until: Instant,
     meter: Meter,
@@ -52,15 +61,27 @@ enum State {
 }
 
 impl Relay {
-    pub(crate) fn new(reader: Box<Reader>, meter: Meter, pass: Pass, slot: Slot, longest: Duration) -> Self {
+    pub(crate) fn new(
+        reader: Box<Reader>,
+        meter: Meter,
+        pass: Pass,
+        slot: Slot,
+        settings: &ResilienceSettings,
+    ) -> Self {
         let now = Instant::now();
-        let until = now + longest;
-        let timer = Box::pin(tokio::time::sleep_until((now + reader.idle_timeout).min(until).into()));
+        let until = now + settings.stream_timeout.0;
+        let keep_alive = match settings.keep_alive.0 {
+            Duration::ZERO => FOREVER,
+            often => often,
+        };
+        let first = (now + reader.idle_timeout.min(keep_alive)).min(until);
         Relay {
             reader,
             state: State::Reading,
-            timer,
+            timer: Box::pin(tokio::time::sleep_until(first.into())),
             last_data: now,
+            last_sent: now,
+            keep_alive,
             until,
             meter,
             pass: Some(pass),
@@ -117,11 +138,13 @@ impl Relay {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.reader.poll_advance(cx).is_ready() {
             self.last_data = Instant::now();
+            self.last_sent = self.last_data;
             return Poll::Ready(());
         }
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let silent_until = self.last_data + self.reader.idle_timeout;
+            let comment_at = self.last_sent + self.keep_alive;
             let now = Instant::now();
             if now >= self.until {
                 self.fail("stream_timeout", "The stream took longer than it may.", "over the whole limit");
@@ -131,7 +154,14 @@ impl Relay {
                 self.fail("stream_stalled", "The provider fell silent.", "silent for too long");
                 return Poll::Ready(());
             }
-            self.timer.as_mut().reset(silent_until.min(self.until).into());
+            if now >= comment_at {
+                // Pieces are whole events, so a comment between two of them is in nobody's way.
+                self.last_sent = now;
+                self.reader.ready.push_back(Bytes::from_static(KEEP_ALIVE));
+                self.timer.as_mut().reset(silent_until.min(now + self.keep_alive).min(self.until).into());
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(silent_until.min(comment_at).min(self.until).into());
         }
     }
 

@@ -170,6 +170,9 @@ resilience! {
     idle_timeout: Duration = Duration::from_secs(30),
     /// From the request's arrival to the head of our answer, every attempt and wait included.
     request_timeout: Duration = Duration::from_secs(55),
+    /// How often a stream that has nothing to say sends a comment to the client, so that proxies in front of us do
+    /// not take it for dead; `0s` for never.
+    keep_alive: Duration = Duration::from_secs(15),
     /// The longest a stream may last in all.
     stream_timeout: Duration = Duration::from_secs(1800),
 }

@@ -3,18 +3,23 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use access::ip::Surface;
 use access::limits::Permit;
 use access::{BadKey, Caller};
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use base::{Kind, RequestId, TraceContext};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http_body::{Body as _, Frame};
 use llm::Dialect;
 use tower::ServiceExt as _;
 
@@ -29,6 +34,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Where Conduit's own client puts the master key.
 const X_MASTER_KEY: HeaderName = HeaderName::from_static("x-master-key");
+/// Where it puts a key for one request.
+const X_EPHEMERAL_KEY: HeaderName = HeaderName::from_static("x-ephemeral-key");
 
 const MISSING_KEY: &str = "missing_api_key";
 
@@ -89,7 +96,7 @@ pub(crate) async fn serve(
         true => Ok(Permit::default()),
         false => shared.access.door().enter(client.ip, surface, path).await,
     };
-    let (_permit, found) = match entered {
+    let (permit, found) = match entered {
         Ok(permit) => (Some(permit), authenticate(shared, request.headers())),
         Err(turned) => {
             let error = ApiError::new(turned.kind(), turned.code(), turned.to_string());
@@ -132,6 +139,12 @@ pub(crate) async fn serve(
             }
         }
     };
+    if let Some(permit) = permit.filter(Permit::holds)
+        && response.body().size_hint().exact().is_none()
+    {
+        // A stream takes up its address's place until its end.
+        response = response.map(|body| Body::new(Holding { body, _permit: permit }));
+    }
     let accounted = !refused && CALLS.contains(&route) && method == Method::POST;
     let seen = Seen { method: &method, route, key: key_id.as_deref(), arrived, accounted };
     finish(shared, &mut response, &request_id, &trace, &seen);
@@ -143,6 +156,32 @@ fn tell(admin: Option<&str>, dialect: Dialect, error: ApiError, request_id: &Req
     match admin {
         Some(path) => refuse(Some(path), error, request_id),
         None => error.response(dialect),
+    }
+}
+
+/// A body that keeps what its request was let in with, until it is over or the client is gone.
+struct Holding {
+    body: Body,
+    _permit: Permit,
+}
+
+impl http_body::Body for Holding {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -210,6 +249,8 @@ fn note_outcome(shared: &Shared, ip: IpAddr, surface: Surface, found: &Result<Ar
         Err(error) if error.kind == Kind::Unauthenticated && error.code != MISSING_KEY => {
             if let Some(ban) = shared.access.door().failed(ip, surface) {
                 tracing::warn!(ip = %ip, reason = ban.reason, "an address is banned");
+                let access = Arc::clone(&shared.access);
+                drop(shared.control.spawn(async move { access.tell_ban(&ban).await }));
             }
         }
         Err(_) => {}
@@ -243,13 +284,13 @@ async fn use_up(shared: &Shared, caller: Arc<Caller>) -> Result<Arc<Caller>, Api
     }
 }
 
-/// The key from `Authorization: Bearer` or `X-API-Key`.
+/// The key from `Authorization: Bearer`, `X-API-Key` or one of Conduit's headers.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then_some(key.trim());
     }
-    let value = headers.get(X_API_KEY).or_else(|| headers.get(X_MASTER_KEY))?;
+    let value = [X_API_KEY, X_MASTER_KEY, X_EPHEMERAL_KEY].iter().find_map(|name| headers.get(name))?;
     value.to_str().ok().map(str::trim)
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Migrations only ever add (expand); what is no longer used is dropped two versions later (contract). So a
 //! program one version older or newer works with the same database, and both may run at once during a rollout.
+//! The tests hold each step to that: what the schema before it could be asked, it can be asked after it.
+
+#[cfg(test)]
+mod tests;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
@@ -57,6 +61,12 @@ pub const MIGRATIONS: &[Migration] = &[
         readable_from: 1,
         sql: include_str!("../migrations/0002_vcons.sql"),
     },
+    Migration {
+        version: 3,
+        name: "notifications",
+        readable_from: 1,
+        sql: include_str!("../migrations/0003_notifications.sql"),
+    },
 ];
 
 /// A number that other programs on the same PostgreSQL will hardly lock.
@@ -70,31 +80,40 @@ impl Db {
             true => applied(&mut connection).await?,
             false => (0, 0),
         };
-        pending(known, readable_from)
+        pending(MIGRATIONS, known, readable_from)
     }
 
     /// Takes the steps that are left, under a lock: of replicas that start together one does it and the others
     /// wait. Returns what was done.
     pub async fn migrate(&self) -> Result<Vec<Migration>, StoreError> {
+        self.migrate_as(MIGRATIONS).await
+    }
+
+    /// The same, as a program does that knows these steps.
+    async fn migrate_as(&self, program: &[Migration]) -> Result<Vec<Migration>, StoreError> {
         let mut connection = self.write().acquire().await?;
         if self.engine() == Engine::Postgres {
             sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *connection).await?;
         }
-        let done = self.migrate_locked(&mut connection).await;
+        let done = self.migrate_locked(program, &mut connection).await;
         if self.engine() == Engine::Postgres {
             sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut *connection).await?;
         }
         done
     }
 
-    async fn migrate_locked(&self, connection: &mut Connection) -> Result<Vec<Migration>, StoreError> {
+    async fn migrate_locked(
+        &self,
+        program: &[Migration],
+        connection: &mut Connection,
+    ) -> Result<Vec<Migration>, StoreError> {
         let begin = if self.engine() == Engine::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
         let mut tx = connection.begin_with(begin).await?;
         let table = "CREATE TABLE IF NOT EXISTS migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL, \
              readable_from BIGINT NOT NULL, applied_at BIGINT NOT NULL)";
         tx.execute(table).await?;
         let (known, readable_from) = applied(&mut tx).await?;
-        let steps = pending(known, readable_from)?;
+        let steps = pending(program, known, readable_from)?;
         for step in &steps {
             tx.execute(sqlx::raw_sql(AssertSqlSafe(step.sql(self.engine())))).await?;
             sqlx::query(
@@ -134,13 +153,13 @@ async fn applied(connection: &mut Connection) -> Result<(i64, i64), StoreError> 
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-fn pending(known: i64, readable_from: i64) -> Result<Vec<Migration>, StoreError> {
-    let newest = MIGRATIONS.last().map_or(0, |step| step.version);
+fn pending(program: &[Migration], known: i64, readable_from: i64) -> Result<Vec<Migration>, StoreError> {
+    let newest = program.last().map_or(0, |step| step.version);
     if readable_from > newest {
         return Err(StoreError::Schema(format!(
             "the database has schema {known}, which needs a program that knows schema {readable_from} at least, and \
              this one knows {newest}: run the newer version"
         )));
     }
-    Ok(MIGRATIONS.iter().filter(|step| step.version > known).copied().collect())
+    Ok(program.iter().filter(|step| step.version > known).copied().collect())
 }

@@ -36,20 +36,46 @@ where
     on_postgres(&test).await;
 }
 
+/// The same on databases that nobody has migrated yet.
+pub(crate) async fn on_each_empty_engine<F, T>(test: F)
+where
+    F: Fn(Db) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
+    sqlite(&test, false).await;
+    postgres(&test, false).await;
+}
+
 /// Only on SQLite.
 pub(crate) async fn on_sqlite<F, T>(test: F)
 where
     F: Fn(Db) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
+    sqlite(test, true).await;
+}
+
+async fn sqlite<F, T>(test: F, migrated: bool)
+where
+    F: Fn(Db) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
     let folder = tempfile::tempdir().unwrap();
     let db = Db::open(&Db::sqlite_url(&folder.path().join("test.db")), None, &pool()).await.unwrap();
-    let outcome = run(&db, test(db.clone())).await;
+    let outcome = run(&db, migrated, test(db.clone())).await;
     report("SQLite", outcome);
 }
 
 /// Only on PostgreSQL. Without a server the test is skipped, unless `TRUNKLINE_REQUIRE_SERVICES=1`.
 pub(crate) async fn on_postgres<F, T>(test: F)
+where
+    F: Fn(Db) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
+    postgres(test, true).await;
+}
+
+async fn postgres<F, T>(test: F, migrated: bool)
 where
     F: Fn(Db) -> T,
     T: Future<Output = ()> + Send + 'static,
@@ -64,7 +90,7 @@ where
     administer(format!("CREATE DATABASE {name}")).await;
     let opened = Db::open(&format!("postgresql://postgres@{POSTGRES}/{name}"), None, &pool()).await;
     let outcome = match &opened {
-        Ok(db) => run(db, test(db.clone())).await,
+        Ok(db) => run(db, migrated, test(db.clone())).await,
         Err(_) => Ok(()),
     };
     administer(format!("DROP DATABASE {name} WITH (FORCE)")).await;
@@ -86,14 +112,16 @@ fn pool() -> PoolSettings {
     }
 }
 
-async fn run<T>(db: &Db, test: T) -> Result<(), JoinError>
+async fn run<T>(db: &Db, migrated: bool, test: T) -> Result<(), JoinError>
 where
     T: Future<Output = ()> + Send + 'static,
 {
-    let migrated = db.clone();
+    let to_migrate = migrated.then(|| db.clone());
     // A task of its own, so that a panic comes back as a value and the database can be removed before it goes on.
     let outcome = tokio::spawn(async move {
-        migrated.migrate().await.unwrap();
+        if let Some(db) = to_migrate {
+            db.migrate().await.unwrap();
+        }
         timeout(LONGEST, test).await.unwrap();
     })
     .await;

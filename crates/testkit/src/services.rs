@@ -2,7 +2,8 @@
 //!
 //! [`postgres`], [`redis`] and [`rabbitmq`] lend a database, a key prefix and a virtual host of the servers that
 //! run on the development machines and in CI; what they lent is removed when the value is dropped.
-//! [`PrivatePostgres`], [`PrivateRedis`], [`PrivateRabbit`], [`PrivateS3`] and [`PrivateSftp`] are servers of the test's own, with their own port
+//! [`PrivatePostgres`], [`PrivateRedis`], [`PrivateRabbit`], [`PrivateS3`], [`PrivateSftp`] and [`PrivateNginx`] are
+//! servers of the test's own, with their own port
 //! and data, to be stopped, killed and started again. [`Link`] stands before either and takes it away without
 //! stopping it.
 //!
@@ -16,6 +17,7 @@ mod link;
 mod missing;
 mod place;
 mod postgres;
+mod private_nginx;
 mod private_postgres;
 mod private_rabbit;
 mod private_redis;
@@ -29,6 +31,7 @@ mod url;
 
 pub use link::Link;
 pub use postgres::{Database, postgres};
+pub use private_nginx::PrivateNginx;
 pub use private_postgres::PrivatePostgres;
 pub use private_rabbit::PrivateRabbit;
 pub use private_redis::PrivateRedis;
@@ -38,6 +41,12 @@ pub use rabbit::{Vhost, rabbitmq};
 pub use redis::{RedisSpace, redis};
 pub use resp::{RedisClient, Reply};
 pub use url::through;
+
+/// A program that a test needs and that is no service, as `promtool`; `None` when it is not there.
+pub fn tool(name: &str) -> Option<std::path::PathBuf> {
+    place::program(name, &[])
+        .or_else(|| missing::skip(&format!("no {name} on this machine"), missing::required()))
+}
 
 #[cfg(test)]
 mod tests;

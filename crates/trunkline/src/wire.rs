@@ -13,7 +13,7 @@ use access::{Access, AccessError, FirstRun};
 use base::Secret;
 use gateway::Gateway;
 use server::{Build, FileConfiguration, Parts, Server, StartError};
-use store::{Db, StoreError};
+use store::{Db, PoolState, StoreError};
 use telemetry::{Metrics, Otlp, Resource};
 
 use self::backends::{BackendError, Backends};
@@ -97,6 +97,7 @@ impl App {
             keep_requests: settings.data.usage_retention.0,
             lease_grace: settings.data.lease_grace.0,
             journal: settings.data.journal,
+            rotation: settings.rotation.clone(),
             version: BUILD.version,
         })
         .await?;
@@ -126,10 +127,21 @@ impl App {
         &self.settings
     }
 
+    /// How the pool of database connections stands.
+    pub fn pool(&self) -> PoolState {
+        self.access.db().pool()
+    }
+
+    /// How many consumers this process has at RabbitMQ.
+    pub fn consumers(&self) -> usize {
+        self.backends.consumers()
+    }
+
     /// Puts new settings in force, as far as that goes without a restart. Returns the ones that wait for it.
     pub fn reload(&mut self, settings: Settings) -> Result<Vec<&'static str>, String> {
         self.server.reload(&settings.server, file_configuration(&settings))?;
         self.access.door().reload(&settings.ip);
+        self.access.set_rotation(settings.rotation.clone());
         let waiting = restart_needed(&self.settings, &settings);
         self.settings = settings;
         Ok(waiting)

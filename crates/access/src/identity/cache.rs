@@ -1,7 +1,8 @@
 //! Tokens that were checked, so that a caller who sends the same one with every request costs one hash.
 //!
 //! The key is the token's SHA-256: the tokens themselves are not kept, and nobody can aim at one place of the
-//! table. An answer is valid while the token is, and while the issuer's keys are those it was checked with.
+//! table. An answer is valid while the token is, and while the issuer's keys
+//! and our roles are those it was checked with.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +15,15 @@ use super::claims::TokenPrincipal;
 const SHARDS: usize = 16;
 
 type Hash = [u8; 32];
+/// Counts the issuer's keys, and our roles.
+type Generation = (u64, u64);
 type Shard = HashMap<Hash, Entry, RandomState>;
 
 struct Entry {
     principal: Arc<TokenPrincipal>,
     /// Milliseconds since the epoch, leeway included.
     until: i64,
-    generation: u64,
+    generation: Generation,
 }
 
 /// A bounded table of checked tokens.
@@ -36,7 +39,7 @@ impl Verified {
         Verified { shards, per_shard: capacity.div_ceil(SHARDS).max(1) }
     }
 
-    pub(super) fn get(&self, token: &Hash, generation: u64, now: i64) -> Option<Arc<TokenPrincipal>> {
+    pub(super) fn get(&self, token: &Hash, generation: Generation, now: i64) -> Option<Arc<TokenPrincipal>> {
         let shard = self.shard(token)?.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = shard.get(token)?;
         (entry.generation == generation && now < entry.until).then(|| Arc::clone(&entry.principal))
@@ -45,7 +48,7 @@ impl Verified {
     pub(super) fn put(
         &self,
         token: Hash,
-        generation: u64,
+        generation: Generation,
         until: i64,
         now: i64,
         principal: Arc<TokenPrincipal>,
@@ -85,13 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_with_its_time_or_its_keys() {
+    fn an_answer_ends_with_its_time_its_keys_or_our_roles() {
         let cache = Verified::new(16);
-        cache.put([1; 32], 7, 1_000, 0, principal());
-        assert!(cache.get(&[1; 32], 7, 999).is_some());
-        assert!(cache.get(&[1; 32], 7, 1_000).is_none(), "over");
-        assert!(cache.get(&[1; 32], 8, 999).is_none(), "other keys");
-        assert!(cache.get(&[2; 32], 7, 999).is_none(), "another token");
+        cache.put([1; 32], (7, 0), 1_000, 0, principal());
+        assert!(cache.get(&[1; 32], (7, 0), 999).is_some());
+        assert!(cache.get(&[1; 32], (7, 0), 1_000).is_none(), "over");
+        assert!(cache.get(&[1; 32], (8, 0), 999).is_none(), "other keys");
+        assert!(cache.get(&[1; 32], (7, 1), 999).is_none(), "other roles");
+        assert!(cache.get(&[2; 32], (7, 0), 999).is_none(), "another token");
     }
 
     #[test]
@@ -100,7 +104,7 @@ mod tests {
         for i in 0..200u8 {
             let mut hash = [0; 32];
             (hash[0], hash[1]) = (i % 16, i);
-            cache.put(hash, 1, 1_000, 0, principal());
+            cache.put(hash, (1, 0), 1_000, 0, principal());
         }
         let held: usize = cache.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert_eq!(held, 32);

@@ -31,6 +31,7 @@ pub struct TokenPrincipal {
 }
 
 /// What tokens grant, worked out once from the settings.
+#[derive(Clone)]
 pub(super) struct Grants {
     roles: Roles,
     role_map: BTreeMap<String, String>,
@@ -41,6 +42,7 @@ pub(super) struct Grants {
     leeway: i64,
 }
 
+#[derive(Clone)]
 struct Names {
     user: Option<String>,
     group: Option<String>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Validation;
@@ -41,7 +41,10 @@ pub(super) struct Inner {
     /// The issuer with and without `/` at its end: people write both, and mean one.
     issuers: HashSet<String>,
     audience: HashSet<String>,
-    grants: Grants,
+    /// What tokens grant, with a number that grows whenever roles change.
+    grants: ArcSwap<(u64, Grants)>,
+    /// For when roles change.
+    settings: AuthSettings,
     verified: Verified,
     stale_after: Duration,
     pub(super) keys: ArcSwapOption<KeySet>,
@@ -107,7 +110,8 @@ impl TokenVerifier {
         Ok(Some(TokenVerifier(Arc::new(Inner {
             issuers: HashSet::from([bare.to_owned(), format!("{bare}/")]),
             audience: settings.audience.0.iter().cloned().collect(),
-            grants: Grants::new(settings, roles),
+            grants: ArcSwap::from_pointee((0, Grants::new(settings, roles))),
+            settings: settings.clone(),
             verified: Verified::new(REMEMBERED),
             stale_after: settings.stale_after.0,
             algorithms: settings.algorithms.clone(),
@@ -141,6 +145,12 @@ impl TokenVerifier {
         }
     }
 
+    /// Grants what these roles grant from now on, also to tokens that were checked before.
+    pub fn set_roles(&self, roles: &Roles) {
+        let new = Grants::new(&self.0.settings, roles);
+        self.0.grants.rcu(|old| (old.0 + 1, new.clone()));
+    }
+
     pub(super) fn verify_at(&self, token: &str, now: Now) -> Result<Arc<TokenPrincipal>, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::TooLong);
@@ -151,8 +161,10 @@ impl TokenVerifier {
             .load_full()
             .filter(|keys| now.steady.saturating_duration_since(keys.confirmed) <= inner.stale_after);
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let granted = inner.grants.load();
+        let (changes, grants) = &**granted;
         if let Some(keys) = &keys
-            && let Some(principal) = inner.verified.get(&hash, keys.generation, now.wall)
+            && let Some(principal) = inner.verified.get(&hash, (keys.generation, *changes), now.wall)
         {
             return Ok(principal);
         }
@@ -169,9 +181,9 @@ impl TokenVerifier {
         validation.required_spec_claims = HashSet::from(["iss".to_owned(), "aud".to_owned()]);
         let decoded = jsonwebtoken::decode::<Claims>(token, key, &validation);
         let claims = decoded.map_err(|error| refusal(error.kind()))?.claims;
-        let principal = Arc::new(inner.grants.principal(&claims, now.wall)?);
-        let until = inner.grants.until(principal.expires_at);
-        inner.verified.put(hash, keys.generation, until, now.wall, Arc::clone(&principal));
+        let principal = Arc::new(grants.principal(&claims, now.wall)?);
+        let until = grants.until(principal.expires_at);
+        inner.verified.put(hash, (keys.generation, *changes), until, now.wall, Arc::clone(&principal));
         Ok(principal)
     }
 }

@@ -64,6 +64,11 @@ impl Permit {
         &self.quota
     }
 
+    /// Whether it takes up anything that its end gives back.
+    pub fn holds(&self) -> bool {
+        !matches!(self.held, Held::Nothing)
+    }
+
     /// The tokens that the request took, in and out, in the place of the estimate. To be called once, at the
     /// end. Without it the estimate stays charged.
     pub fn correct(&mut self, tokens: u64) {

@@ -23,6 +23,8 @@ use crate::rabbitmq::{Lease, RABBITMQ, Rabbitmq};
 const BACKLOG: i32 = 100_000;
 /// How often is looked whether the channel still stands.
 const TICK: Duration = Duration::from_secs(1);
+/// How many of these lie between two looks at how many events wait.
+const DEPTH_TICKS: u32 = 10;
 
 /// Events over a RabbitMQ.
 pub struct RabbitmqEvents {
@@ -109,14 +111,17 @@ async fn subscribed(
     );
     rabbitmq.within(bound).await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let mut consumer =
-        rabbitmq.within(channel.basic_consume(queue, "".into(), options, FieldTable::default())).await?;
+    let mut consumer = rabbitmq
+        .within(channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default()))
+        .await?;
+    let _counted = rabbitmq.metrics().consumer();
     listening.send_replace(true);
     if before {
         hub.missed();
         tracing::info!("events over RabbitMQ: listening again");
     }
     let mut tick = tokio::time::interval(TICK);
+    let mut ticks: u32 = 0;
     loop {
         tokio::select! {
             sent = consumer.next() => {
@@ -126,8 +131,18 @@ async fn subscribed(
                     Err(_) => tracing::warn!("events over RabbitMQ: an event that is not text was left out"),
                 }
             }
-            _ = tick.tick() => if !channel.status().connected() {
-                return Ok(());
+            _ = tick.tick() => {
+                if !channel.status().connected() {
+                    return Ok(());
+                }
+                ticks += 1;
+                if ticks % DEPTH_TICKS == 1 {
+                    // The queue is this channel's own: nobody else may ask for its depth.
+                    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                    let asked = channel.queue_declare(queue.clone(), passive, FieldTable::default());
+                    let waiting = rabbitmq.within(asked).await?.message_count();
+                    rabbitmq.metrics().rabbitmq_messages(exchange, waiting);
+                }
             }
         }
     }

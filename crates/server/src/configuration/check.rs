@@ -176,6 +176,7 @@ fn overrides(path: &str, over: Option<&ResilienceOverrides>) -> Result<(), Wrong
         ("first_token_timeout", over.first_token_timeout, true),
         ("idle_timeout", over.idle_timeout, true),
         ("request_timeout", over.request_timeout, true),
+        ("keep_alive", over.keep_alive, false),
         ("stream_timeout", over.stream_timeout, true),
         ("breaker.open_for", open_for, true),
         ("backoff", over.backoff, false),

@@ -20,9 +20,11 @@ mod entries;
 mod events;
 mod groups;
 mod health;
+mod ip_blocks;
 mod ip_rules;
 mod keys;
 mod models;
+mod notices;
 mod prices;
 mod providers;
 mod roles;
@@ -40,12 +42,14 @@ fn routes() -> Vec<Route> {
     all.extend(prices::routes());
     all.extend(roles::routes());
     all.extend(ip_rules::routes());
+    all.extend(ip_blocks::routes());
     all.extend(settings::routes());
     all.extend(config::routes());
     all.extend(conduit::routes());
     all.extend(usage::routes());
     all.extend(audit::routes());
     all.extend(events::routes());
+    all.extend(notices::routes());
     all.extend(health::routes());
     all
 }

@@ -54,6 +54,11 @@ impl Database {
         &self.name
     }
 
+    /// The number that a query answers with. Panics when it does not.
+    pub fn number(&self, sql: &str) -> i64 {
+        number(&self.url, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
     /// Runs statements in the database. Panics when one fails.
     pub fn execute(&self, sql: &str) {
         execute(&self.url, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -70,12 +75,27 @@ impl Drop for Database {
 
 /// Runs statements on a connection of their own, from a thread of their own: the caller may be within a runtime.
 pub(super) fn execute(url: &str, sql: &str) -> Result<(), sqlx::Error> {
+    connected(url, async |connection| {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+        Ok(())
+    })
+}
+
+fn number(url: &str, sql: &str) -> Result<i64, sqlx::Error> {
+    connected(url, async |connection| sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await)
+}
+
+fn connected<T: Send>(
+    url: &str,
+    ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Send,
+) -> Result<T, sqlx::Error> {
     let work = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = async {
             let mut connection = PgConnection::connect(url).await?;
-            connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-            connection.close().await
+            let answer = ask(&mut connection).await?;
+            connection.close().await?;
+            Ok(answer)
         };
         let slow = |_| sqlx::Error::Io(ErrorKind::TimedOut.into());
         runtime.block_on(async { timeout(PATIENCE, run).await.map_err(slow)? })

@@ -206,13 +206,18 @@ fn reload(app: &mut App, args: &ServeArgs, env: &Env, file: Option<&Path>, log: 
     }
 }
 
-/// One line that tells how the process does; Conduit's guide greps for `memory` and `connection`.
+/// One line that tells how the process does; Conduit's guide greps for `memory`, `connection` and `consumer`.
 fn tell_status(app: &App) {
+    let pool = app.pool();
     tracing::info!(
         memory_bytes = telemetry::memory_bytes(),
         connections = app.server.connections(),
         calls_in_flight = app.server.calls_in_flight(),
-        "status: memory and connection pool"
+        pool_open = pool.open,
+        pool_idle = pool.idle,
+        pool_max = pool.max,
+        consumers = app.consumers(),
+        "status: memory, connection pool, consumers"
     );
 }
 

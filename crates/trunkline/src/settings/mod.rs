@@ -24,9 +24,10 @@ mod vars;
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 
-use access::JournalKind;
 use access::identity::{AuthSettings, RbacSettings, RoleSettings};
 use access::ip::IpSettings;
+use access::{JournalKind, RotationSettings};
+
 use access::limits::LimitSettings;
 use access::prices::Prices;
 use base::{Duration, Secret};
@@ -75,6 +76,8 @@ pub struct Settings {
     pub rbac: RbacSettings,
     /// How many requests and tokens, and how many at once.
     pub limits: LimitSettings,
+    /// How old keys may grow, and when to tell.
+    pub rotation: RotationSettings,
     /// Where requests may come from.
     pub ip: IpSettings,
     /// Logs, traces and metrics.

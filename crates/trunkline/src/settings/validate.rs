@@ -38,6 +38,7 @@ pub fn validate(settings: &Settings, tree: &Node, problems: &mut Vec<Problem>) {
     checks.prices();
     checks.identity();
     checks.limits();
+    checks.rotation();
     checks.telemetry();
 }
 
@@ -379,6 +380,7 @@ impl Checks<'_> {
             first_token_timeout: Some(all.first_token_timeout),
             idle_timeout: Some(all.idle_timeout),
             request_timeout: Some(all.request_timeout),
+            keep_alive: Some(all.keep_alive),
             stream_timeout: Some(all.stream_timeout),
             breaker: Some(all.breaker.clone()),
         };
@@ -402,7 +404,9 @@ impl Checks<'_> {
                 self.wait(&path.key(key), wait);
             }
         }
-        for (key, wait) in [("backoff", over.backoff), ("max_backoff", over.max_backoff)] {
+        let pauses =
+            [("backoff", over.backoff), ("max_backoff", over.max_backoff), ("keep_alive", over.keep_alive)];
+        for (key, wait) in pauses {
             if let Some(wait) = wait {
                 self.bounded(&path.key(key), wait);
             }
@@ -438,6 +442,18 @@ impl Checks<'_> {
     fn bounded(&mut self, path: &Path, wait: Duration) {
         if wait > LONGEST {
             self.report(path, format!("must be at most {LONGEST}"));
+        }
+    }
+
+    fn rotation(&mut self) {
+        let (path, rotation) = (Path::of("rotation"), &self.settings.rotation);
+        if let Some(every) = rotation.every {
+            self.wait(&path.key("every"), every);
+        }
+        self.bounded(&path.key("notice"), rotation.notice);
+        self.bounded(&path.key("overlap"), rotation.overlap);
+        if rotation.every.is_some_and(|every| every <= rotation.notice) {
+            self.report(&path.key("notice"), "must be shorter than `every`: it would be told at once");
         }
     }
 

@@ -97,6 +97,11 @@ impl Backends {
         all.into_iter().map(|(name, backend)| Dependency { name, backend }).collect()
     }
 
+    /// How many consumers this process has at RabbitMQ.
+    pub fn consumers(&self) -> usize {
+        self.servers.metrics.consumers()
+    }
+
     /// Closes the connections.
     pub async fn close(&self) {
         for (_, redis) in &self.servers.redis {

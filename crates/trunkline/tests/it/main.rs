@@ -9,6 +9,7 @@ mod door;
 mod faults;
 mod house;
 mod money;
+mod nginx;
 mod openai;
 mod process;
 mod routing;

@@ -423,7 +423,11 @@ impl Source {
         let consumer = lease.channel.basic_consume(name.into(), "".into(), options, FieldTable::default());
         let consumer = self.rabbitmq.within(consumer).await?;
         // Its end is the end of the channel, or of the queue: both are looked into.
-        let ended = futures_util::stream::once(async { Err(lapin::ErrorKind::FutureCompleted.into()) });
+        let counted = self.rabbitmq.metrics().consumer();
+        let ended = futures_util::stream::once(async move {
+            drop(counted);
+            Err(lapin::ErrorKind::FutureCompleted.into())
+        });
         Ok(consumer.chain(ended).boxed())
     }
 

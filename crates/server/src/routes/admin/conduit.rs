@@ -7,6 +7,7 @@ mod groups;
 mod ip;
 mod keys;
 mod mappings;
+mod notifications;
 mod providers;
 
 use schemars::JsonSchema;
@@ -22,6 +23,7 @@ pub(super) fn routes() -> Vec<Route> {
     all.extend(mappings::routes());
     all.extend(costs::routes());
     all.extend(ip::routes());
+    all.extend(notifications::routes());
     all
 }
 

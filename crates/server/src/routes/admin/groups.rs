@@ -335,5 +335,6 @@ async fn keys(call: Call<IdPath, Paging>) -> Result<Page<Key>, Refusal> {
     let group = db.group(call.path.id.0).await?;
     let filter = KeyFilter { group_id: Some(group.id), ..KeyFilter::default() };
     let rows = db.keys(&filter, after.map_or(0, |id| id.0), limit.and_one()).await?;
-    Ok(Page::cut(rows, limit, |row| row.id).map(Key::from))
+    let rotation = call.shared.access.rotation();
+    Ok(Page::cut(rows, limit, |row| row.id).map(|row| Key::new(row, &rotation)))
 }

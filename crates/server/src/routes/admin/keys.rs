@@ -2,7 +2,7 @@
 
 use access::identity::{Pattern, Permissions};
 use access::limits::Limits;
-use access::{ModelPatterns, new_key};
+use access::{ModelPatterns, RotationSettings, new_key};
 use base::Duration;
 use http::Method;
 use schemars::JsonSchema;
@@ -22,8 +22,6 @@ mod import;
 const PREFIX: &str = "sk-tl-";
 /// The role of a key that a group pays for.
 const CALLER: &str = "caller";
-/// How long the old key works after a rotation.
-const OVERLAP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest of `rotate_every`, ten years, and of `overlap`.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
 
@@ -71,7 +69,7 @@ pub(super) struct Key {
     previous_valid_until: Option<Time>,
     /// How old it may grow.
     rotate_every: Option<Duration>,
-    /// When it has to be rotated.
+    /// When it has to be rotated: by `rotate_every`, else by `rotation.every` of the settings.
     rotate_before: Option<Time>,
     /// Whose it is.
     user: Option<String>,
@@ -98,8 +96,10 @@ impl Resource for Key {
     }
 }
 
-impl From<KeyRow> for Key {
-    fn from(row: KeyRow) -> Self {
+impl Key {
+    /// As it is shown, under the rule about the age of keys.
+    pub(super) fn new(row: KeyRow, rotation: &RotationSettings) -> Self {
+        let rotate_before = rotation.due(row.rotated_at, row.fields.rotate_every);
         let fields = row.fields;
         let rotate_every = fields.rotate_every.and_then(|ms| u64::try_from(ms).ok());
         Key {
@@ -114,7 +114,7 @@ impl From<KeyRow> for Key {
             expires_at: fields.expires_at.map(Time),
             previous_valid_until: row.previous_until.map(Time),
             rotate_every: rotate_every.map(Duration::from_millis),
-            rotate_before: fields.rotate_every.map(|every| Time(row.rotated_at.saturating_add(every))),
+            rotate_before: rotate_before.map(Time),
             user: fields.user,
             allowed_models: stored::read(fields.allowed_models),
             limits: stored::read(fields.limits),
@@ -262,7 +262,7 @@ async fn create(call: Call<Nothing, Nothing, Body<NewKeyBody>>) -> Result<Create
     };
     let fields = new.fields(shared, &call.who)?;
     let row = shared.access.db().create_key(&fields, &kept).await.map_err(no_group)?;
-    Ok(Created(ShownKey { row: row.into(), key }))
+    Ok(Created(ShownKey { row: Key::new(row, &shared.access.rotation()), key }))
 }
 
 fn fresh(who: &Who) -> Result<(String, NewKey), Refusal> {
@@ -304,11 +304,13 @@ async fn list(call: Call<Nothing, KeyQuery>) -> Result<Page<Key>, Refusal> {
         user: user.map(Line::into_inner),
     };
     let rows = call.shared.access.db().keys(&filter, after.map_or(0, |id| id.0), limit.and_one()).await?;
-    Ok(Page::cut(rows, limit, |row| row.id).map(Key::from))
+    let rotation = call.shared.access.rotation();
+    Ok(Page::cut(rows, limit, |row| row.id).map(|row| Key::new(row, &rotation)))
 }
 
 async fn show(call: Call<IdPath>) -> Result<Item<Key>, Refusal> {
-    Ok(Item(call.shared.access.db().key(call.path.id.0).await?.into()))
+    let access = &call.shared.access;
+    Ok(Item(Key::new(access.db().key(call.path.id.0).await?, &access.rotation())))
 }
 
 /// What to change of a key; null clears.
@@ -394,8 +396,10 @@ async fn update(call: Call<IdPath, Nothing, Body<EditKey>>) -> Result<Item<Key>,
         }
         match db.update_key(id, &fields, Some(version)).await {
             Err(StoreError::Changed { .. }) if call.if_match.is_none() && tries > 0 => tries -= 1,
-            done if fields.group_id != group => return Ok(Item(done.map_err(no_group)?.into())),
-            done => return Ok(Item(done?.into())),
+            done => {
+                let row = if fields.group_id == group { done? } else { done.map_err(no_group)? };
+                return Ok(Item(Key::new(row, &shared.access.rotation())));
+            }
         }
     }
 }
@@ -409,17 +413,18 @@ async fn delete(call: Call<IdPath>) -> Result<Done, Refusal> {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rotation {
-    /// How long the old key works yet; 7 days.
+    /// How long the old key works yet; as `rotation.overlap` of the settings says, 7 days.
     overlap: Option<Duration>,
 }
 
 async fn rotate(call: Call<IdPath, Nothing, Maybe<Rotation>>) -> Result<Item<ShownKey>, Refusal> {
     let (db, id, Maybe(Rotation { overlap })) = (call.shared.access.db(), call.path.id.0, call.body);
     let before = db.key(id).await?;
+    let rotation = call.shared.access.rotation();
     // Who rotates has the new key in hand.
     may_give(&call.shared, &call.who, &before.fields.role)?;
-    let overlap = millis(overlap.unwrap_or(OVERLAP), "overlap")?;
+    let overlap = millis(overlap.unwrap_or(rotation.overlap), "overlap")?;
     let (key, kept) = fresh(&call.who)?;
     let row = db.rotate_key(id, &kept, now_ms().saturating_add(overlap), call.if_match).await?;
-    Ok(Item(ShownKey { row: row.into(), key: Some(key) }))
+    Ok(Item(ShownKey { row: Key::new(row, &rotation), key: Some(key) }))
 }

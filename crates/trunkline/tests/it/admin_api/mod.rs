@@ -4,6 +4,7 @@ mod conduit;
 mod config;
 mod replicas;
 mod resources;
+mod rotation;
 
 use serde_json::{Value, json};
 use testkit::{Response, Upstream};

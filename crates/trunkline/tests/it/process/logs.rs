@@ -1,7 +1,7 @@
 //! Where the log goes, and what is in it.
 
 use serde_json::Value;
-use testkit::{Behaviour, Upstream};
+use testkit::{Behaviour, Upstream, services};
 
 use super::Program;
 use crate::app::alias;
@@ -60,10 +60,28 @@ fn a_file_takes_the_log_instead() {
     assert!(log.contains(r#""message":"listening""#) && log.contains(r#""message":"stopped""#), "{log}");
 }
 
-#[test]
-fn the_status_line_tells_memory_and_connections() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_c17_the_status_line_tells_memory_connections_and_consumers() {
     let process = Program::serve("").env("LOG_FORMAT", "json").start();
-    let line: Value = serde_json::from_str(&process.wait_for_line(&["memory", "connection"])).unwrap();
+    let line: Value =
+        serde_json::from_str(&process.wait_for_line(&["memory", "connection", "consumer"])).unwrap();
     assert!(line["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{line}");
     assert!(line["connections"].is_u64() && line["calls_in_flight"] == 0, "{line}");
+    // SQLite: one writer, four readers; no RabbitMQ, so nobody consumes.
+    assert_eq!((&line["pool_max"], &line["consumers"]), (&5.into(), &0.into()), "{line}");
+    assert!(line["pool_open"].as_u64().is_some_and(|open| (1..=5).contains(&open)), "{line}");
+
+    let (Some(database), Some(vhost)) = (services::postgres(), services::rabbitmq()) else { return };
+    let process = Program::serve("telemetry: {log: {format: json}}\n")
+        .env("TRUNKLINE_DATA__STORE", database.url())
+        .env("TRUNKLINE_DATA__POOL__MAX_CONNECTIONS", "4")
+        .env("TRUNKLINE_DATA__RABBITMQ__URL", vhost.url())
+        .start();
+    process.wait_for_line(&["\"consumers\":", "\"pool_max\":4"]);
+    // It connects in its own time; the line comes every minute, the metric whenever somebody asks.
+    let deadline = std::time::Instant::now() + crate::app::PATIENCE;
+    while !process.get("/metrics").await.text().contains("\nrabbitmq_consumers 1\n") {
+        assert!(std::time::Instant::now() < deadline, "{}", process.get("/metrics").await.text());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }

@@ -8,6 +8,7 @@ mod first_run;
 mod health;
 mod listening;
 mod logs;
+mod pool;
 pub mod program;
 mod reload;
 mod resilience;

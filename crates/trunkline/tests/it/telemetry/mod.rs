@@ -1,5 +1,6 @@
 //! What the application tells about itself: metrics for Prometheus, traces and metrics over OTLP.
 
+mod alerts;
 mod exported;
 mod prometheus;
 mod spans;
