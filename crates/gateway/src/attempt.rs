@@ -117,12 +117,15 @@ async fn stream(
 
 async fn error_answer(inbound: Inbound, dialect: Dialect) -> ErrorAnswer {
     let Inbound { status, headers, body } = inbound;
-    ErrorAnswer {
-        status,
-        dialect,
-        content_type: headers.get(CONTENT_TYPE).cloned(),
-        retry_after: llm::retry_after::parse(&headers, SystemTime::now()),
-        // An error whose body cannot be read is still that error.
-        body: body.collect(MAX_ERROR).await.unwrap_or_default(),
+    // An error whose body cannot be read is still that error.
+    let body = body.collect(MAX_ERROR).await.unwrap_or_default();
+    let told = || egress(dialect).and_then(|dialect| dialect.retry_after(&body));
+    let retry_after = llm::retry_after::parse(&headers, SystemTime::now()).or_else(told);
+    let content_type = headers.get(CONTENT_TYPE).cloned();
+    let mut answer = ErrorAnswer { status, dialect, content_type, retry_after, body };
+    // Not the caller's mistake, and not the caller's to read.
+    if status == StatusCode::BAD_REQUEST && answer.read().is_some_and(|e| e.is_about_the_credential()) {
+        answer.status = StatusCode::UNAUTHORIZED;
     }
+    answer
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use access::prices::{Price, PriceTable};
 use base::Secret;
 use bytes::Bytes;
-use llm::providers::{Anthropic, Endpoint, Local, OpenAi};
+use llm::providers::{Anthropic, Endpoint, Gemini, Local, OpenAi};
 use llm::{Kind, Protocol, Provider};
 use telemetry::{SpanRecord, gen_ai};
 
@@ -297,6 +297,7 @@ pub(crate) fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provi
         Protocol::Demo => Ok(Box::new(Local::demo())),
         Protocol::OpenAi => Ok(Box::new(OpenAi::new(&endpoint)?.with_responses())),
         Protocol::Anthropic => Ok(Box::new(Anthropic::new(&endpoint)?)),
+        Protocol::Gemini => Ok(Box::new(Gemini::new(&endpoint)?)),
         Protocol::OpenAiChat => Ok(Box::new(OpenAi::new(&endpoint)?)),
     }
 }

@@ -3,6 +3,8 @@
 //! Where both speak the same, bytes are forwarded and read on the side. Where they differ, the request is read
 //! into a [`Prompt`] by the client's dialect and written by the provider's; the answer goes the other way.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::form::{Answer, ErrorClass, Frame, Losses, Piece, Prompt};
@@ -93,6 +95,12 @@ pub trait Egress: Send + Sync {
 
     /// Reads an error body; `None` when it is not in this dialect's form.
     fn read_error(&self, body: &[u8]) -> Option<ProviderError>;
+
+    /// How long an error body asks to wait, in the dialects that say so there and not in `Retry-After`.
+    fn retry_after(&self, body: &[u8]) -> Option<Duration> {
+        let _ = body;
+        None
+    }
 }
 
 /// Reads the events of a stream, in order. Also used to watch a stream that is forwarded as it is.

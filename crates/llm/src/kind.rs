@@ -19,6 +19,8 @@ pub enum Protocol {
     OpenAiChat,
     /// Anthropic's messages.
     Anthropic,
+    /// Gemini's own.
+    Gemini,
 }
 
 /// What a kind is.
@@ -74,6 +76,14 @@ static TABLE: &[Entry] = &[
         protocol: Protocol::Anthropic,
         base_url: Some("https://api.anthropic.com"),
         env: &["ANTHROPIC_API_KEY"],
+        needs_key: true,
+    },
+    Entry {
+        name: "gemini",
+        conduit: "GoogleGemini",
+        protocol: Protocol::Gemini,
+        base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
+        env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         needs_key: true,
     },
     host("mistral", "Mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]),

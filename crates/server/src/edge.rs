@@ -32,6 +32,8 @@ use crate::state::{App, Shared};
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Where Google's clients put the key.
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// Where Conduit's own client puts the master key.
 const X_MASTER_KEY: HeaderName = HeaderName::from_static("x-master-key");
 /// Where it puts a key for one request.
@@ -65,7 +67,13 @@ pub(crate) struct Edge {
 }
 
 /// The routes whose log line is the model call's account, which the gateway writes.
-const CALLS: &[&str] = &["/v1/chat/completions", "/v1/embeddings", "/v1/messages"];
+const CALLS: &[&str] = &[
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/messages",
+    "/v1beta/models/{model}:generateContent",
+    "/v1beta/models/{model}:streamGenerateContent",
+];
 
 /// Serves one request.
 pub(crate) async fn serve(
@@ -84,6 +92,9 @@ pub(crate) async fn serve(
     let client = shared.access.door().client(peer, headers);
     let method = request.method().clone();
     let mut request = lingering(request);
+    if dialect_at(request.uri().path()) == Dialect::Gemini {
+        take_key(&mut request);
+    }
     let path = request.uri().path();
     let route = pattern(path);
     // Kept only where an error has a form of its own.
@@ -284,21 +295,42 @@ async fn use_up(shared: &Shared, caller: Arc<Caller>) -> Result<Arc<Caller>, Api
     }
 }
 
-/// The key from `Authorization: Bearer`, `X-API-Key` or one of Conduit's headers.
+/// The key from `Authorization: Bearer`, `X-API-Key`, Google's header or one of Conduit's.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then_some(key.trim());
     }
-    let value = [X_API_KEY, X_MASTER_KEY, X_EPHEMERAL_KEY].iter().find_map(|name| headers.get(name))?;
+    let names = [X_API_KEY, X_GOOG_API_KEY, X_MASTER_KEY, X_EPHEMERAL_KEY];
+    let value = names.iter().find_map(|name| headers.get(name))?;
     value.to_str().ok().map(str::trim)
+}
+
+/// Moves a key from the query (`?key=`), where Google's API takes it too, into its header: a query is what others
+/// write into their logs.
+fn take_key<B>(request: &mut Request<B>) {
+    let Some(query) = request.uri().query() else { return };
+    let (mut keys, rest): (Vec<&str>, Vec<&str>) =
+        query.split('&').partition(|pair| pair.strip_prefix("key").is_some_and(|rest| rest.starts_with('=')));
+    let Some(key) = keys.pop() else { return };
+    let key = key.trim_start_matches("key=").to_owned();
+    let path = request.uri().path();
+    let bare = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+    let mut parts = request.uri().clone().into_parts();
+    // A path that was one stays one.
+    parts.path_and_query = bare.parse().ok();
+    *request.uri_mut() = http::Uri::from_parts(parts).unwrap_or_default();
+    if let Ok(mut value) = HeaderValue::from_str(&key) {
+        value.set_sensitive(true);
+        request.headers_mut().entry(X_GOOG_API_KEY).or_insert(value);
+    }
 }
 
 fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<Arc<Caller>, ApiError> {
     let bad = |bad: BadKey| ApiError::new(Kind::Unauthenticated, bad.code(), bad.to_string());
     match presented(headers) {
         Some(key) => shared.access.authenticate(key).map_err(bad),
-        None if headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY) => {
+        None if [AUTHORIZATION, X_API_KEY, X_GOOG_API_KEY].iter().any(|name| headers.contains_key(name)) => {
             Err(bad(BadKey::Unknown))
         }
         None => Err(ApiError::new(
@@ -306,5 +338,26 @@ fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<Arc<Caller>, Api
             MISSING_KEY,
             "Send your API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_leaves_the_query() {
+        for (uri, left, key) in [
+            ("/v1beta/models/m:x?key=tl-1&alt=sse", "/v1beta/models/m:x?alt=sse", Some("tl-1")),
+            ("/v1beta/models?key=tl-1", "/v1beta/models", Some("tl-1")),
+            ("/v1beta/models?keys=a&monkey=b", "/v1beta/models?keys=a&monkey=b", None),
+            ("/v1beta/models?key=a&key=tl-2", "/v1beta/models", Some("tl-2")),
+            ("/v1beta/models", "/v1beta/models", None),
+        ] {
+            let mut request = Request::builder().uri(uri).body(()).unwrap();
+            take_key(&mut request);
+            assert_eq!(request.uri(), left);
+            assert_eq!(presented(request.headers()), key, "{uri}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use base::Kind;
 
 use crate::admin::{dispatch, is_admin};
 use crate::error::{ApiError, dialect_at};
-use crate::routes::{admin, anthropic, ephemeral, health, metrics, openai, version};
+use crate::routes::{admin, anthropic, ephemeral, gemini, health, metrics, openai, version};
 use crate::settings::Role;
 use crate::state::App;
 
@@ -54,6 +54,11 @@ fn gateway() -> Router<Arc<App>> {
         .route("/v1/auth/ephemeral-key", post(ephemeral::create).fallback(only_post))
         .route("/v1/models", get(openai::models).fallback(only_get))
         .route("/v1/models/{*id}", get(openai::model).fallback(only_get))
+        .route("/v1beta/models", get(gemini::models).fallback(gemini::only_get))
+        .route(
+            "/v1beta/models/{*call}",
+            get(gemini::model).post(gemini::ask).fallback(gemini::only_post_or_get),
+        )
 }
 
 fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {
@@ -70,6 +75,7 @@ pub(crate) fn pattern(path: &str) -> &'static str {
         "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/auth/ephemeral-key",
+        "/v1beta/models",
         "/health",
         "/health/live",
         "/health/ready",
@@ -83,6 +89,12 @@ pub(crate) fn pattern(path: &str) -> &'static str {
     match FIXED.iter().find(|fixed| **fixed == path) {
         Some(fixed) => fixed,
         None if path.starts_with("/v1/models/") => "/v1/models/{id}",
+        None if path.starts_with("/v1beta/models/") => match path.rsplit_once(':') {
+            Some((_, "generateContent")) => "/v1beta/models/{model}:generateContent",
+            Some((_, "streamGenerateContent")) => "/v1beta/models/{model}:streamGenerateContent",
+            Some((_, "countTokens")) => "/v1beta/models/{model}:countTokens",
+            _ => "/v1beta/models/{model}",
+        },
         None if is_admin(path) => admin::table().pattern(path),
         None => "unmatched",
     }

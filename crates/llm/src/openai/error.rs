@@ -29,6 +29,14 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
+    /// It is about our credential, whatever the status: Gemini says 400.
+    pub fn is_about_the_credential(&self) -> bool {
+        matches!(
+            self.code.as_deref(),
+            Some("API_KEY_INVALID" | "API_KEY_EXPIRED" | "API_KEY_SERVICE_BLOCKED")
+        )
+    }
+
     /// The request is longer than the model can take. Providers that speak OpenAI's dialect agree on the
     /// code less than on the words.
     pub fn is_context_overflow(&self) -> bool {

@@ -2,9 +2,11 @@
 
 mod anthropic;
 pub mod demo;
+mod gemini;
 mod local;
 mod openai;
 
 pub use anthropic::Anthropic;
+pub use gemini::Gemini;
 pub use local::Local;
 pub use openai::{Endpoint, OpenAi};

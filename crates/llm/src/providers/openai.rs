@@ -50,17 +50,8 @@ impl OpenAi {
             let text = format!("{}{path}", url.path().trim_end_matches('/'));
             text.parse::<Uri>().map_err(|e| format!("base_url: {e}"))
         };
-        let mut headers = HeaderMap::with_capacity(16);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers
-            .insert(USER_AGENT, HeaderValue::from_static(concat!("trunkline/", env!("CARGO_PKG_VERSION"))));
-        if let Some(key) = &endpoint.api_key {
-            headers.insert(AUTHORIZATION, secret(&format!("Bearer {key}"), "api_key")?);
-        }
-        for (name, value) in &endpoint.headers {
-            let parsed = name.parse::<HeaderName>().map_err(|_| format!("`{name}` is not a header name"))?;
-            headers.insert(parsed, secret(value, name)?);
-        }
+        let key = endpoint.api_key.as_ref().map(|key| format!("Bearer {key}"));
+        let headers = fixed_headers(endpoint, AUTHORIZATION, key.as_deref())?;
         Ok(OpenAi {
             origin,
             chat: path(Operation::Chat.path())?,
@@ -100,6 +91,25 @@ impl OpenAi {
         headers.extend(call.headers);
         Ok((request, call.connect_timeout))
     }
+}
+
+/// The headers that are the same for each request: `key` in the header `auth`, and those of the settings.
+pub(super) fn fixed_headers(
+    endpoint: &Endpoint,
+    auth: HeaderName,
+    key: Option<&str>,
+) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("trunkline/", env!("CARGO_PKG_VERSION"))));
+    if let Some(key) = key {
+        headers.insert(auth, secret(key, "api_key")?);
+    }
+    for (name, value) in &endpoint.headers {
+        let parsed = name.parse::<HeaderName>().map_err(|_| format!("`{name}` is not a header name"))?;
+        headers.insert(parsed, secret(value, name)?);
+    }
+    Ok(headers)
 }
 
 /// A header value that is never printed or indexed by HTTP/2 compression.

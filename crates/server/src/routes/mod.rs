@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod anthropic;
 pub(crate) mod call;
 pub(crate) mod ephemeral;
+pub(crate) mod gemini;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod openai;

@@ -1,6 +1,8 @@
 //! Errors: `{"error": {"code", "message", "status", "details"}}`, the JSON form of `google.rpc.Status`
 //! (<https://cloud.google.com/apis/design/errors>).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -45,28 +47,42 @@ pub(super) fn event(class: ErrorClass, message: &str, code: &str) -> Bytes {
     [b"data: ", &body(class, message, None, code)[..], b"\n\n"].concat().into()
 }
 
-/// Reads an error body, also the list of one that an endpoint for streams answers with.
-pub(super) fn read(body: &[u8]) -> Option<ProviderError> {
-    #[derive(Deserialize)]
-    struct Wire {
-        error: Status,
-    }
-    #[derive(Deserialize)]
-    struct Status {
-        #[serde(default)]
-        message: String,
-        status: Option<String>,
-        #[serde(default)]
-        details: Vec<Value>,
-    }
+#[derive(Deserialize)]
+struct Wire {
+    error: Status,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    message: String,
+    status: Option<String>,
+    #[serde(default)]
+    details: Vec<Value>,
+}
+
+/// An error body, also the list of one that an endpoint for streams answers with.
+fn wire(body: &[u8]) -> Option<Status> {
     let wire = match body.iter().find(|byte| !byte.is_ascii_whitespace())? {
         b'[' => serde_json::from_slice::<Vec<Wire>>(body).ok()?.into_iter().next()?,
         _ => serde_json::from_slice::<Wire>(body).ok()?,
     };
-    let Status { message, status, details } = wire.error;
+    Some(wire.error)
+}
+
+pub(super) fn read(body: &[u8]) -> Option<ProviderError> {
+    let Status { message, status, details } = wire(body)?;
     // The reason is narrower than the status: `API_KEY_INVALID` is an INVALID_ARGUMENT too.
     let reason = details.iter().find_map(|detail| detail.get("reason")?.as_str());
     Some(ProviderError { message, code: reason.map(str::to_owned).or(status) })
+}
+
+/// `RetryInfo`: seconds with a fraction, as `37.5s`. The API sends no `Retry-After`.
+pub(super) fn retry_after(body: &[u8]) -> Option<Duration> {
+    let details = wire(body)?.details;
+    let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
+    let seconds: f64 = delay.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]
@@ -91,6 +107,14 @@ mod tests {
         let overflow = read(long.as_bytes()).unwrap();
         assert_eq!(overflow.code.as_deref(), Some("INVALID_ARGUMENT"));
         assert!(overflow.is_context_overflow());
+        let quota = r#"{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[
+            {"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[]},
+            {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"37.5s"}]}}"#;
+        assert_eq!(retry_after(quota.as_bytes()), Some(Duration::from_millis(37_500)));
+        assert_eq!(retry_after(quota.replace("37.5s", "-1s").as_bytes()), None);
+        let key = r#"{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[
+            {"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"}]}}"#;
+        assert!(read(key.as_bytes()).unwrap().is_about_the_credential());
         assert_eq!(read(b"<html>"), None);
         assert_eq!(read(b""), None);
         assert_eq!(read(b"[]"), None);

@@ -22,6 +22,8 @@ mod stream;
 mod wire;
 mod write;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::dialect::{Egress, Ingress, StreamReader, StreamWriter};
@@ -68,6 +70,10 @@ impl Egress for Gemini {
 
     fn read_error(&self, body: &[u8]) -> Option<ProviderError> {
         error::read(body)
+    }
+
+    fn retry_after(&self, body: &[u8]) -> Option<Duration> {
+        error::retry_after(body)
     }
 }
 
