@@ -4,9 +4,12 @@ mod day;
 mod elasticsearch;
 mod file;
 mod http;
+mod milvus;
+mod mongo;
 mod postgres;
 mod redis_storage;
 mod s3;
+mod sftp;
 mod vcon_mcp;
 mod webhook;
 
@@ -56,6 +59,14 @@ const TABLE: &[Module] = &[
         options: elasticsearch::OPTIONS,
         make: elasticsearch::make,
     },
+    Module { name: milvus::MODULE, aliases: &["milvus"], options: milvus::OPTIONS, make: milvus::make },
+    Module {
+        name: mongo::MODULE,
+        aliases: &["mongo", "storage.mongodb"],
+        options: mongo::OPTIONS,
+        make: mongo::make,
+    },
+    Module { name: sftp::MODULE, aliases: &["sftp"], options: sftp::OPTIONS, make: sftp::make },
     Module {
         name: vcon_mcp::MODULE,
         aliases: &["vcon_mcp"],
@@ -91,3 +102,6 @@ pub fn modules() -> impl Iterator<Item = &'static str> {
 pub fn options(module: &str) -> &'static [&'static str] {
     TABLE.iter().find(|row| row.name == module).map_or(&[], |row| row.options)
 }
+
+#[cfg(test)]
+mod tests;
