@@ -32,3 +32,6 @@ pub fn egress(dialect: Dialect) -> Option<&'static dyn Egress> {
         Dialect::Converse => None,
     }
 }
+
+#[cfg(test)]
+mod matrix;

@@ -111,7 +111,7 @@ fn read_call(
         None => "{}".to_owned(),
         Some(raw) if raw.get() == "null" => "{}".to_owned(),
         // A raw value may be nested as deep as it likes; this is where its depth is bounded.
-        Some(raw) if serde_json::from_str::<Map<String, Value>>(raw.get()).is_ok() => raw.get().to_owned(),
+        Some(raw) if serde_json::from_str::<Map<String, Value>>(raw.get()).is_ok() => compact(raw.get()),
         Some(_) => {
             let text = format!("The `args` of the call of `{name}` must be an object of bounded depth.");
             return Err(refuse("contents", text));
@@ -249,6 +249,22 @@ pub(super) fn guessed(url: &str) -> Option<&'static str> {
     })
 }
 
+/// JSON without the white space between its tokens: providers indent their answers.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let keep = |c: &char| {
+        match (in_string, *c) {
+            (true, _) if escaped => escaped = false,
+            (true, '\\') => escaped = true,
+            (_, '"') => in_string = !in_string,
+            (false, ' ' | '\n' | '\r' | '\t') => return false,
+            _ => {}
+        }
+        true
+    };
+    json.chars().filter(keep).collect()
+}
+
 /// One part of an answer. `id` makes an id for a call that has none; `None`: nothing is in it.
 pub(super) fn answered(
     wire: Wire,
@@ -261,7 +277,7 @@ pub(super) fn answered(
             Some(raw) if raw.get() != "null" => {
                 serde_json::from_str::<Map<String, Value>>(raw.get())
                     .map_err(|e| format!("the arguments of a call are no object: {e}"))?;
-                raw.get().to_owned()
+                compact(raw.get())
             }
             _ => "{}".to_owned(),
         };

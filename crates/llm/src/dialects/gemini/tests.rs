@@ -64,8 +64,8 @@ fn a_request_is_read_whole() {
         [
             Part::Reasoning(Reasoning { origin: gemini, ..thought }),
             Part::text("Let me see."),
-            call("call_0", "weather", r#"{"place": "Oslo", "n": 12345678901234567890123}"#, Some("Y2FsbA==")),
-            call("call_1", "weather", r#"{"place": "Rome"}"#, None),
+            call("call_0", "weather", r#"{"place":"Oslo","n":12345678901234567890123}"#, Some("Y2FsbA==")),
+            call("call_1", "weather", r#"{"place":"Rome"}"#, None),
             call("own", "now", "{}", None),
         ]
     );
@@ -328,7 +328,7 @@ fn an_answer_is_read_whole() {
     assert!(call.id.starts_with("call_") && call.id.len() <= 40, "{}", call.id);
     assert_eq!(call.signature.as_deref(), Some("Y2FsbA=="));
     let Part::ToolCall(call) = &choice.parts[3] else { panic!("a call") };
-    assert_eq!((call.id.as_str(), call.arguments.as_str()), ("x1", r#"{"place": "Rome"}"#));
+    assert_eq!((call.id.as_str(), call.arguments.as_str()), ("x1", r#"{"place":"Rome"}"#));
     // The same answer, the same ids.
     assert_eq!(Gemini.read_answer(body).unwrap(), answer);
 }

@@ -48,7 +48,9 @@ pub(super) fn prompt(prompt: &Prompt, model: &str, losses: &mut Losses) -> Resul
     }
     request.tools = config::tools(prompt, losses)?;
     request.tool_config = config::tool_config(prompt, model, losses);
-    request.generation_config = Some(config::generation_config(prompt, model, losses)?);
+    let config = config::generation_config(prompt, model, losses)?;
+    let says_nothing = serde_json::to_value(&config).is_ok_and(|config| config == Value::Object(Map::new()));
+    request.generation_config = (!says_nothing).then_some(config);
     request.service_tier = match prompt.service_tier.as_deref() {
         None | Some("auto") => None,
         Some("default" | "standard") => Some("standard".into()),
@@ -155,13 +157,14 @@ impl<'a> Turns<'a> {
             self.losses.note("reasoning of another provider");
             return None;
         }
+        let signature = thought.signature.as_deref().filter(|signature| !signature.is_empty());
         if thought.text.is_empty() {
-            return thought.signature.as_deref();
+            return signature;
         }
         out.push(Wire {
             text: Some(thought.text.clone()),
             thought: Some(true),
-            thought_signature: thought.signature.clone(),
+            thought_signature: signature.map(str::to_owned),
             ..Wire::default()
         });
         None
