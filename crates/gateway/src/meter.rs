@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::limits::Permit;
+use access::limits::{Permit, Quota};
 use access::prices::Units;
 use access::{Caller, Charge, Settling, UsageCall};
 use base::{Money, Outcome, RequestId, TraceContext, Usage};
@@ -98,8 +98,8 @@ pub struct Facts {
     pub unpriced: bool,
     /// What is left of the budget, as far as this replica knows.
     pub left: Option<Money>,
-    /// How the limits stand, as headers.
-    pub limits: Vec<(&'static str, String)>,
+    /// How the limits stand.
+    pub limits: Quota,
     /// Fields of the request that its conversion for the target could not carry.
     pub dropped: Vec<String>,
 }
@@ -155,7 +155,7 @@ impl Meter {
         let elapsed = record.arrived.elapsed();
         record.head = Some(elapsed);
         let overhead = elapsed.saturating_sub(record.waited);
-        let limits = self.permit.as_ref().map(|permit| permit.quota().headers()).unwrap_or_default();
+        let limits = self.permit.as_ref().map(|permit| *permit.quota()).unwrap_or_default();
         let record = self.record();
         shared.metrics.overhead.observe(overhead.as_secs_f64());
         Facts {

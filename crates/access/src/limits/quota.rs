@@ -1,9 +1,10 @@
 //! What a client is told: how much is left, and why it was refused.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base::Kind;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::rules::{Measure, Rule, Scope, Span};
 use super::window::{Reading, Wait};
@@ -81,52 +82,98 @@ impl Quota {
 
     /// The headers that tell it: OpenAI's and Conduit's, only of what applies.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
-        self.headers_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        let mut out = Vec::new();
+        self.tell_each(since_epoch(), |at, text| out.push((NAMES[at], text.to_owned())));
+        out
     }
 
-    fn headers_at(&self, since_epoch: Duration) -> Vec<(&'static str, String)> {
-        let mut out = Vec::new();
-        if let Some(requests) = &self.requests {
-            out.push(("x-ratelimit-limit-requests", requests.limit.to_string()));
-            out.push(("x-ratelimit-remaining-requests", requests.remaining.to_string()));
-            out.push(("x-ratelimit-reset-requests", short(requests.reset)));
-        }
-        if let Some(tokens) = &self.tokens {
-            out.push(("x-ratelimit-limit-tokens", tokens.limit.to_string()));
-            out.push(("x-ratelimit-remaining-tokens", tokens.remaining.to_string()));
-            out.push(("x-ratelimit-reset-tokens", short(tokens.reset)));
+    /// Adds these headers to those of an answer.
+    pub fn add_to(&self, headers: &mut HeaderMap) {
+        self.tell_each(since_epoch(), |at, text| {
+            headers.extend(HeaderValue::from_str(text).ok().map(|text| (HEADERS[at].clone(), text)));
+        });
+    }
+
+    /// Every header, by its place in [`NAMES`]. Every answer has nine of them where a key has limits of both kinds:
+    /// so they are written by hand, into one text.
+    fn tell_each(&self, since_epoch: Duration, mut tell: impl FnMut(usize, &str)) {
+        let mut number = itoa::Buffer::new();
+        let mut reset = String::new();
+        for (first, allowance) in [(0, &self.requests), (3, &self.tokens)] {
+            let Some(allowance) = allowance else { continue };
+            tell(first, number.format(allowance.limit));
+            tell(first + 1, number.format(allowance.remaining));
+            reset.clear();
+            short(&mut reset, allowance.reset);
+            tell(first + 2, &reset);
         }
         if let Some(tightest) = self.requests.as_ref().or(self.tokens.as_ref()) {
-            out.push(("x-ratelimit-limit", tightest.limit.to_string()));
-            out.push(("x-ratelimit-remaining", tightest.remaining.to_string()));
-            out.push(("x-ratelimit-reset", ceil_secs(since_epoch + tightest.frees).to_string()));
+            tell(6, number.format(tightest.limit));
+            tell(7, number.format(tightest.remaining));
+            tell(8, number.format(ceil_secs(since_epoch + tightest.frees)));
         }
-        out
     }
 }
 
+/// The headers' names, in the order in which they are told.
+const NAMES: [&str; 9] = [
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+];
+/// The same, as they are put into an answer.
+static HEADERS: [HeaderName; 9] = {
+    let [a, b, c, d, e, f, g, h, i] = NAMES;
+    [
+        HeaderName::from_static(a),
+        HeaderName::from_static(b),
+        HeaderName::from_static(c),
+        HeaderName::from_static(d),
+        HeaderName::from_static(e),
+        HeaderName::from_static(f),
+        HeaderName::from_static(g),
+        HeaderName::from_static(h),
+        HeaderName::from_static(i),
+    ]
+};
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// OpenAI's form: `6ms`, `8.64s`, `1m0s`, `24h0m0s`.
-fn short(duration: Duration) -> String {
-    let millis = duration.as_millis();
+fn short(out: &mut String, duration: Duration) {
+    let mut number = itoa::Buffer::new();
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if millis < 1_000 {
-        return format!("{millis}ms");
+        out.push_str(number.format(millis));
+        out.push_str("ms");
+        return;
     }
     let (hours, minutes, rest) = (millis / 3_600_000, millis / 60_000 % 60, millis % 60_000);
-    let mut out = String::new();
-    // Writing to a string cannot fail.
     if hours > 0 {
-        let _ = write!(out, "{hours}h");
+        out.push_str(number.format(hours));
+        out.push('h');
     }
     if hours > 0 || minutes > 0 {
-        let _ = write!(out, "{minutes}m");
+        out.push_str(number.format(minutes));
+        out.push('m');
     }
-    let _ = write!(out, "{}", rest / 1_000);
-    if !rest.is_multiple_of(1_000) {
-        let fraction = format!("{:03}", rest % 1_000);
-        let _ = write!(out, ".{}", fraction.trim_end_matches('0'));
+    out.push_str(number.format(rest / 1_000));
+    let fraction = rest % 1_000;
+    if fraction > 0 {
+        // Three digits, of which those that say nothing go; the first is there for the zeros before the others.
+        let digits = number.format(1_000 + fraction);
+        out.push('.');
+        out.push_str(digits[1..].trim_end_matches('0'));
     }
     out.push('s');
-    out
 }
 
 /// Whole seconds, rounded up: who waits as long as they were told must get through.
@@ -278,10 +325,13 @@ mod tests {
             (8_640, "8.64s"),
             (60_000, "1m0s"),
             (61_001, "1m1.001s"),
+            (1_050, "1.05s"),
             (86_400_000, "24h0m0s"),
             (3_600_000, "1h0m0s"),
         ] {
-            assert_eq!(short(Duration::from_millis(millis)), text);
+            let mut out = String::new();
+            short(&mut out, Duration::from_millis(millis));
+            assert_eq!(out, text);
         }
     }
 
@@ -294,7 +344,10 @@ mod tests {
         quota.add(Scope::Global, &rule(Measure::Requests, Span::Second, 2), &read(1), 1);
         quota.add(Scope::Key, &rule(Measure::Requests, Span::Minute, 60), &read(10), 1);
         quota.add(Scope::Group, &rule(Measure::Requests, Span::Hour, 50), &read(20), 1);
-        let headers = quota.headers_at(Duration::from_millis(1_000_500));
+        let mut headers = Vec::new();
+        quota.tell_each(Duration::from_millis(1_000_500), |at, text| {
+            headers.push((NAMES[at], text.to_owned()));
+        });
         let expected = [
             ("x-ratelimit-limit-requests", "50"),
             ("x-ratelimit-remaining-requests", "29"),
@@ -307,6 +360,10 @@ mod tests {
         quota.add(Scope::Key, &rule(Measure::Tokens, Span::Minute, 1_000), &read(1_200), 0);
         let tokens = quota.tokens.unwrap();
         assert_eq!((tokens.remaining, tokens.reset), (0, Duration::from_secs(3)));
+        let mut map = HeaderMap::new();
+        quota.add_to(&mut map);
+        let told = quota.headers();
+        assert!(map.len() == 9 && told.iter().all(|(name, text)| map[*name] == text.as_str()), "{map:?}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ const X_DROPPED: HeaderName = HeaderName::from_static("x-trunkline-dropped");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Room for the headers of an answer, so that the map does not grow on the way.
-const HEADERS: usize = 16;
+const HEADERS: usize = 24;
 
 /// What a surface asks of the gateway.
 pub(crate) struct Asked {
@@ -124,7 +124,7 @@ fn tell(headers: &mut HeaderMap, facts: &Facts) {
         None => {}
     }
     headers.extend(facts.left.and_then(dollars).map(|left| (X_BUDGET_LEFT, left)));
-    add(headers, &facts.limits);
+    facts.limits.add_to(headers);
     if !facts.dropped.is_empty() {
         headers.extend(dropped(&facts.dropped).map(|names| (X_DROPPED, names)));
     }
