@@ -21,7 +21,7 @@ STOP_SECONDS = 20
 class Trunkline:
     """One running server, as its ready file describes it."""
 
-    def __init__(self, folder: Path, *arguments: str):
+    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None):
         ready_file = folder / "ready.json"
         self.log = folder / "log"
         command = [
@@ -29,9 +29,9 @@ class Trunkline:
             *("--data-dir", str(folder / "data"), "--ready-file", str(ready_file), *arguments),
         ]
         # A clean environment: no provider's key of whoever runs the tests.
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        clean = {"PATH": os.environ["PATH"], "HOME": str(folder), **(environment or {})}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=folder, env=clean, stdout=log, stderr=log)
         ready = self._wait_for(ready_file)
         self.mode = ready_file.stat().st_mode & 0o777
         self.url = ready["url"].rstrip("/")

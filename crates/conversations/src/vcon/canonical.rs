@@ -1,8 +1,9 @@
 //! The canonical form (syntax 0.4.0), and the legacy form (0.0.1) that older readers expect.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use super::{List, Member, Object, SYNTAX, Vcon};
+use super::{List, Member, Object, SYNTAX, Vcon, check_depth};
 
 /// The syntax of the legacy form.
 pub const LEGACY: &str = "0.0.1";
@@ -32,7 +33,8 @@ impl Vcon {
         }
     }
 
-    /// A copy in the legacy form: `vcon: 0.0.1`, and the names that its readers know.
+    /// A copy in the legacy form: `vcon: 0.0.1`, the names that its readers know, bodies that are JSON opened, and the
+    /// members that it always has.
     #[must_use]
     pub fn to_legacy(&self) -> Vcon {
         let mut legacy = self.clone();
@@ -49,6 +51,14 @@ impl Vcon {
                 if list == List::Attachments {
                     object.rename("purpose", "type");
                 }
+                if list != List::Dialog {
+                    open_body(object);
+                }
+            }
+        }
+        for (key, empty) in [("group", json!([])), ("redacted", json!({})), ("appended", Value::Null)] {
+            if legacy.get(key).is_none() {
+                legacy.set(key, empty);
             }
         }
         legacy
@@ -63,6 +73,21 @@ impl Vcon {
             *name = new.into();
             self.text = None;
         }
+    }
+}
+
+/// A body that is JSON in a string becomes that JSON, as older readers expect it.
+fn open_body(object: &mut Object) {
+    if object.text("encoding").as_deref() != Some("json") {
+        return;
+    }
+    // What is no JSON, or nested deeper than readers follow, stays a text.
+    if let Some(text) = object.text("body")
+        && check_depth(text.as_bytes()).is_ok()
+        && let Ok(opened) = RawValue::from_string(text.trim().to_owned())
+    {
+        object.set_raw("body", opened);
+        object.set("encoding", "none");
     }
 }
 

@@ -53,6 +53,13 @@ fn the_canonical_form_is_reached_once() {
     vcon.canonicalise();
     assert!(!vcon.is_changed());
     let legacy = vcon.to_legacy().to_value();
+    // Bodies are opened, and what was never there is as it always was.
+    assert_eq!(
+        (&legacy["analysis"][0]["body"], &legacy["analysis"][0]["encoding"]),
+        (&json!({"a": [1]}), &json!("none"))
+    );
+    assert_eq!((&legacy["attachments"][0]["body"], &legacy["group"]), (&json!([1, 2]), &json!([])));
+    assert_eq!((&legacy["redacted"], &legacy["appended"]), (&json!({}), &json!({"uuid":"x"})));
     assert_eq!(
         (legacy["vcon"].as_str(), legacy["attachments"][0]["type"].as_str()),
         (Some("0.0.1"), Some("doc"))
