@@ -1,6 +1,6 @@
 //! What a model call used, and how it ended.
 
-/// Tokens of one call, normalised: `cached_input` and `cache_write` are parts of `input`, `reasoning` part of `output`,
+/// What one call used, in tokens and what else is paid for; normalised: `cached_input` and `cache_write` are parts of `input`, `reasoning` part of `output`,
 /// whatever the provider's own way of counting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -14,6 +14,14 @@ pub struct Usage {
     pub output: u64,
     /// The part of `output` that was reasoning.
     pub reasoning: u64,
+    /// Pictures that were made.
+    pub images: u64,
+    /// What sound lasted that was listened to.
+    pub milliseconds: u64,
+    /// Characters that were spoken.
+    pub characters: u64,
+    /// Searches, or questions a list was ranked by.
+    pub searches: u64,
     /// Counted here because the provider did not say.
     pub estimated: bool,
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use llm::dialects::{egress, ingress};
 use llm::form::{self, Part};
-use llm::openai::{Answer, Envelope, read_answer};
+use llm::openai::{Answer, Envelope, read_answer, read_media};
 use llm::{Client, Dialect, Inbound, Operation, Outbound};
 use tokio::time::timeout;
 
@@ -22,9 +22,10 @@ const MAX_ANSWER: usize = 128 << 20;
 const MAX_ERROR: usize = 256 << 10;
 
 /// What an attempt brought.
+#[expect(clippy::large_enum_variant, reason = "the larger one is the one that most calls have")]
 pub(crate) enum Success {
     /// A whole answer, read and checked, in the client's dialect.
-    Whole { body: Bytes, answer: Answer },
+    Whole { content_type: Option<HeaderValue>, body: Bytes, answer: Answer },
     /// A stream whose first content is here.
     Stream(Box<Reader>),
 }
@@ -47,9 +48,9 @@ pub(crate) async fn attempt(
             return Err(Failure::Status(error_answer(inbound, translation.provider).await));
         }
         if envelope.stream {
-            stream(inbound, envelope, target, translation).await
+            stream(inbound, operation, envelope, target, translation).await
         } else {
-            whole(inbound, operation, &translation).await
+            whole(inbound, operation, envelope, &translation).await
         }
     };
     match timeout(limit, work).await {
@@ -61,13 +62,21 @@ pub(crate) async fn attempt(
 async fn whole(
     inbound: Inbound,
     operation: Operation,
+    envelope: &Envelope,
     translation: &Translation,
 ) -> Result<Success, Failure> {
+    let content_type = inbound.headers.get(CONTENT_TYPE).cloned();
     let body = inbound.body.collect(MAX_ANSWER).await.map_err(|e| Failure::Protocol(e.to_string()))?;
     let plain = matches!(translation.provider, Dialect::Chat | Dialect::Completions);
+    if !matches!(operation, Operation::Chat | Operation::Embeddings) {
+        let media = content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let answer = read_media(operation, media, &body, envelope).map_err(Failure::Protocol)?;
+        return Ok(Success::Whole { content_type, body, answer });
+    }
+    let content_type = None;
     if translation.frame.is_none() && (plain || operation != Operation::Chat) {
         let answer = read_answer(&body).map_err(Failure::Protocol)?;
-        return Ok(Success::Whole { body, answer });
+        return Ok(Success::Whole { content_type, body, answer });
     }
     let unknown = || Failure::Protocol(format!("nothing reads {}", translation.provider.as_str()));
     let read = egress(translation.provider).ok_or_else(unknown)?;
@@ -76,7 +85,7 @@ async fn whole(
         (Some(frame), Some(writer)) => writer.write_answer(&read, frame),
         _ => body,
     };
-    Ok(Success::Whole { answer: facts(read), body })
+    Ok(Success::Whole { content_type, answer: facts(read), body })
 }
 
 /// What the record needs of an answer.
@@ -101,6 +110,7 @@ fn text_of(part: &Part) -> String {
 
 async fn stream(
     inbound: Inbound,
+    operation: Operation,
     envelope: &Envelope,
     target: &Target,
     translation: Translation,
@@ -109,8 +119,13 @@ async fn stream(
     if !media.to_ascii_lowercase().starts_with(b"text/event-stream") {
         return Err(Failure::Protocol("a stream was asked for and the answer is none".into()));
     }
-    let mut reader =
-        Box::new(Reader::new(inbound.body, envelope, translation, target.resilience.idle_timeout.0));
+    let mut reader = Box::new(Reader::new(
+        inbound.body,
+        operation,
+        envelope,
+        translation,
+        target.resilience.idle_timeout.0,
+    ));
     reader.prime().await?;
     Ok(Success::Stream(reader))
 }

@@ -10,9 +10,10 @@ use access::{Access, Caller, Desk};
 use arc_swap::ArcSwap;
 use base::{Kind, Money, Outcome, RequestId, TraceContext};
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use llm::form::Losses;
-use llm::openai::{Envelope, read_request};
+use llm::openai::{Envelope, Refusal, read_form, read_request, reads_form};
 use llm::{Client, Dialect, Operation, Outbound};
 use memchr::memmem;
 use telemetry::{Metrics, Tracer};
@@ -206,13 +207,20 @@ impl Gateway {
         let record = meter.record();
         let (operation, dialect, arrived) = (record.operation, record.dialect, record.arrived);
         let path = record.path.as_ref().map(|(model, stream)| (model.as_str(), *stream));
-        let envelope = match read_request(operation, dialect, path, &body) {
+        let media = record.headers.iter().find(|(name, _)| *name == CONTENT_TYPE);
+        let media = media.and_then(|(_, value)| value.to_str().ok());
+        let read = match media.filter(|media| reads_form(operation, Some(media))) {
+            Some(media) => read_form(operation, media, &body),
+            None => read_request(operation, dialect, path, &body),
+        };
+        let envelope = match read {
             Ok(envelope) => envelope,
             Err(refusal) => return Err(refuse(meter, refusal.into())),
         };
         let record = meter.record();
         record.model.clone_from(&envelope.model);
         record.stream = envelope.stream;
+        record.image = (envelope.asked.quality.clone(), envelope.asked.size.clone());
         record.body = body;
         // Before the model is looked for: who may not call it learns nothing about it.
         if !record.caller.may_call(&envelope.model) {
@@ -282,7 +290,9 @@ impl Gateway {
         let record = meter.record();
         let (prompts, max_output) = match record.operation {
             Operation::Chat => (Some(1), envelope.max_output),
-            Operation::Embeddings => (None, Some(0)),
+            // Pictures, and what was heard, may be counted in tokens of the answer.
+            _ if record.operation.makes_images() || record.operation.listens() => (None, envelope.max_output),
+            _ => (None, Some(0)),
         };
         // One a picture at least, in every dialect.
         let mentions: [&[u8]; 3] = [b"\"image_url\"", b"\"image\"", b"ileData\""];
@@ -294,6 +304,12 @@ impl Gateway {
             prompts,
             max_output,
             choices: u64::from(envelope.choices),
+            images: envelope.asked.images,
+            milliseconds: envelope.asked.milliseconds,
+            characters: envelope.asked.characters,
+            searches: u64::from(record.operation == Operation::Rerank),
+            image_quality: envelope.asked.quality.as_deref(),
+            image_size: envelope.asked.size.as_deref(),
             ..Bound::default()
         };
         let targets = route.targets.iter().chain(larger.into_iter().flat_map(|larger| &larger.targets));
@@ -461,6 +477,14 @@ impl Tour<'_> {
         record.target = Some(Arc::clone(target));
         record.answering = false;
         let trace = record.trace.child();
+        if !target.provider.keys.any().serves(record.operation) {
+            let text = format!(
+                "`{}` is at a provider that has no such service ({}): choose another model.",
+                target.id,
+                record.operation.as_str()
+            );
+            return Err(Failure::Unfit(Refusal { message: text, param: Some("model") }));
+        }
         let (codec, body, headers) = match self.converter.codec(target.provider.keys.any()) {
             Codec::Forward => {
                 let body = self.envelope.splice(&record.body, &target.model);
@@ -563,7 +587,7 @@ impl Tour<'_> {
     async fn reply(mut self, arrival: Arrival) -> Reply {
         let Arrival { success, target, mut pass, slot } = arrival;
         match success {
-            Success::Whole { body, answer } => {
+            Success::Whole { content_type, body, answer } => {
                 pass.succeeded();
                 let record = self.meter.record();
                 record.outcome = Outcome::Ok;
@@ -580,7 +604,8 @@ impl Tour<'_> {
                 if let Some(settling) = self.meter.settle() {
                     settling.await;
                 }
-                Reply::Whole { status: StatusCode::OK, content_type: JSON, body, meter: self.meter }
+                let content_type = content_type.unwrap_or(JSON);
+                Reply::Whole { status: StatusCode::OK, content_type, body, meter: self.meter }
             }
             Success::Stream(reader) => {
                 pass.first_token();

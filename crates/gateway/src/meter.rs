@@ -44,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) path: Option<(String, bool)>,
     /// See [`Call::headers`].
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Quality and size of the pictures asked for.
+    pub(crate) image: (Option<String>, Option<String>),
     /// What the conversion for the last target could not carry.
     pub(crate) losses: Losses,
     /// The model asked for; empty until the body was read.
@@ -116,6 +118,7 @@ impl Meter {
             path,
             headers,
             losses: Losses::default(),
+            image: (None, None),
             model: String::new(),
             stream: false,
             target: None,
@@ -261,7 +264,7 @@ impl Uncounted {
     pub(crate) fn count(&self) -> Usage {
         let output = match self.operation {
             Operation::Chat => tokens::count(&self.model, &self.text),
-            Operation::Embeddings => 0,
+            _ => 0,
         };
         let input = match self.as_chat() {
             Some(body) => tokens::count_chat_input(&self.model, &body),
@@ -323,7 +326,11 @@ impl Record {
         // Nothing is charged for a call that nobody answered.
         let answered = self.usage.is_some() || self.answering;
         let cost = match target.and_then(|target| target.price.as_ref()) {
-            Some(price) if answered => Some(price.cost(&Units::from(&usage))),
+            Some(price) if answered => Some(price.cost(&Units {
+                image_quality: self.image.0.as_deref(),
+                image_size: self.image.1.as_deref(),
+                ..Units::from(&usage)
+            })),
             Some(_) => Some(Money::ZERO),
             None => (!answered).then_some(Money::ZERO),
         };

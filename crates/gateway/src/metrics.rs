@@ -3,6 +3,8 @@
 //! Names that begin with `gen_ai_` follow the OpenTelemetry GenAI conventions; `dashflow_llm_duration_seconds`
 //! is the name that DashFlow's guide promises its dashboards.
 
+use std::borrow::Cow;
+
 use base::{Outcome, Usage};
 use llm::Operation;
 use telemetry::metrics::{Counter, DURATION_BUCKETS, Gauge, Histogram, OVERHEAD_BUCKETS};
@@ -59,6 +61,8 @@ pub(crate) struct GatewayMetrics {
 /// The series of one target, looked up once.
 pub(crate) struct TargetMetrics {
     operations: [OperationMetrics; 2],
+    /// For those that are asked less often, whose series are made when they are.
+    families: Families,
     pub(crate) llm_duration: Histogram,
     pub(crate) first_token: Histogram,
     tokens_total: [Counter; 2],
@@ -71,6 +75,26 @@ pub(crate) struct TargetMetrics {
     model: String,
 }
 
+#[derive(Clone)]
+struct Families {
+    calls: BoundedCounterVec,
+    duration: BoundedHistogramVec,
+    tokens: BoundedHistogramVec,
+}
+
+impl Families {
+    fn operation(&self, operation: Operation, provider: &str, model: &str) -> OperationMetrics {
+        let name = operation.as_str();
+        OperationMetrics {
+            ok_calls: self.calls.with(&[name, &format!("{provider}/{model}"), Outcome::Ok.as_str()]),
+            ok_duration: self.duration.with(&[name, provider, model, ""]),
+            input: self.tokens.with(&[name, provider, model, "input"]),
+            output: self.tokens.with(&[name, provider, model, "output"]),
+        }
+    }
+}
+
+#[derive(Clone)]
 struct OperationMetrics {
     ok_calls: Counter,
     ok_duration: Histogram,
@@ -153,18 +177,12 @@ impl GatewayMetrics {
 
     /// The series of one target.
     pub(crate) fn target(&self, provider: &str, model: &str) -> TargetMetrics {
-        let operation = |operation: Operation| {
-            let name = operation.as_str();
-            OperationMetrics {
-                ok_calls: self.calls.with(&[name, &format!("{provider}/{model}"), Outcome::Ok.as_str()]),
-                ok_duration: self.duration.with(&[name, provider, model, ""]),
-                input: self.tokens.with(&[name, provider, model, "input"]),
-                output: self.tokens.with(&[name, provider, model, "output"]),
-            }
-        };
+        let (calls, tokens) = (self.calls.clone(), self.tokens.clone());
+        let families = Families { calls, duration: self.duration.clone(), tokens };
         let total = |kind, source| self.tokens_total.with(&[provider, model, kind, source]);
         TargetMetrics {
-            operations: OPERATIONS.map(operation),
+            operations: OPERATIONS.map(|operation| families.operation(operation, provider, model)),
+            families,
             llm_duration: self.llm_duration.with(&[provider, model]),
             first_token: self.first_token.with(&[provider, model]),
             tokens_total: [total("input", "provider"), total("output", "provider")],
@@ -194,10 +212,11 @@ impl GatewayMetrics {
 }
 
 impl TargetMetrics {
-    fn of(&self, operation: Operation) -> &OperationMetrics {
+    fn of(&self, operation: Operation) -> Cow<'_, OperationMetrics> {
         match operation {
-            Operation::Chat => &self.operations[0],
-            Operation::Embeddings => &self.operations[1],
+            Operation::Chat => Cow::Borrowed(&self.operations[0]),
+            Operation::Embeddings => Cow::Borrowed(&self.operations[1]),
+            _ => Cow::Owned(self.families.operation(operation, &self.provider, &self.model)),
         }
     }
 
@@ -222,7 +241,7 @@ impl TargetMetrics {
         self.of(operation).input.observe(usage.input as f64);
         let totals = if usage.estimated { &self.estimated_total } else { &self.tokens_total };
         totals[0].inc_by(usage.input);
-        if operation == Operation::Chat {
+        if operation != Operation::Embeddings {
             self.of(operation).output.observe(usage.output as f64);
             totals[1].inc_by(usage.output);
         }

@@ -9,9 +9,9 @@ use base::Usage;
 use bytes::Bytes;
 use llm::dialects::{egress, ingress};
 use llm::form::{ErrorClass, Piece};
-use llm::openai::{Chunk, DONE, DONE_EVENT, Envelope, read_chunk};
+use llm::openai::{Chunk, DONE, DONE_EVENT, Envelope, MediaReader, read_chunk};
 use llm::sse::{Decoder, Event};
-use llm::{Dialect, InboundBody, StreamReader, StreamWriter};
+use llm::{Dialect, InboundBody, Operation, StreamReader, StreamWriter};
 
 use crate::convert::Translation;
 use crate::failure::Failure;
@@ -66,6 +66,16 @@ struct Translator {
 }
 
 impl Translator {
+    /// For what is no chat: forwarded and watched.
+    fn media(operation: Operation, envelope: &Envelope) -> Self {
+        Translator {
+            reader: Box::new(MediaReader::new(operation, envelope.asked.clone())),
+            writer: None,
+            terminator: b"",
+            pieces: Vec::new(),
+        }
+    }
+
     /// What a stream needs to be understood. A converter is only made for dialects that there are, so that what
     /// is missing here is forwarded as OpenAI's.
     fn new(translation: Translation) -> Option<Self> {
@@ -95,6 +105,7 @@ pub(crate) struct Seen {
 impl Reader {
     pub(crate) fn new(
         body: InboundBody,
+        operation: Operation,
         envelope: &Envelope,
         translation: Translation,
         idle_timeout: Duration,
@@ -112,7 +123,10 @@ impl Reader {
             terminator: None,
             seen: Seen::default(),
             idle_timeout,
-            translator: Translator::new(translation),
+            translator: match operation {
+                Operation::Chat => Translator::new(translation),
+                _ => Some(Translator::media(operation, envelope)),
+            },
         }
     }
 

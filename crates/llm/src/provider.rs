@@ -13,34 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use crate::client::Hold;
-use crate::{Client, Dialect};
-
-/// What is asked of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// `/chat/completions`.
-    Chat,
-    /// `/embeddings`.
-    Embeddings,
-}
-
-impl Operation {
-    /// The name the OpenTelemetry conventions give it (`gen_ai.operation.name`).
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Chat => "chat",
-            Operation::Embeddings => "embeddings",
-        }
-    }
-
-    /// Its path below an OpenAI base URL.
-    pub fn path(self) -> &'static str {
-        match self {
-            Operation::Chat => "/chat/completions",
-            Operation::Embeddings => "/embeddings",
-        }
-    }
-}
+use crate::{Client, Dialect, Operation};
 
 /// One attempt, ready to be sent. The body is already in the provider's dialect.
 #[derive(Clone, Debug)]
@@ -164,6 +137,11 @@ pub trait Provider: Send + Sync {
     /// in the first.
     fn dialects(&self) -> &'static [Dialect] {
         &[Dialect::Chat]
+    }
+
+    /// Whether this can be asked of it.
+    fn serves(&self, operation: Operation) -> bool {
+        operation == Operation::Chat
     }
 
     /// Sends one attempt and waits for the head of the answer. `client` is the calling worker's own.

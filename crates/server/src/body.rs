@@ -103,6 +103,20 @@ pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limits: &Limits) 
     read(headers, body, limits.max_body, limits.body_timeout).await
 }
 
+/// Reads a form with files, or JSON.
+pub(crate) async fn read_body(
+    is_form: bool,
+    headers: &HeaderMap,
+    body: Body,
+    limits: &Limits,
+) -> Result<Bytes, ApiError> {
+    if !is_form {
+        return read_json(headers, body, limits).await;
+    }
+    check_encoding(headers)?;
+    read(headers, body, limits.max_upload, limits.body_timeout).await
+}
+
 /// Reads a body of at most `max` bytes within a time.
 pub(crate) async fn read(
     headers: &HeaderMap,

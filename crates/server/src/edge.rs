@@ -73,6 +73,14 @@ const CALLS: &[&str] = &[
     "/v1/messages",
     "/v1beta/models/{model}:generateContent",
     "/v1beta/models/{model}:streamGenerateContent",
+    "/v1/moderations",
+    "/v1/rerank",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
 ];
 
 /// Serves one request.

@@ -49,6 +49,14 @@ fn gateway() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat).fallback(only_post))
         .route("/v1/embeddings", post(openai::embeddings).fallback(only_post))
+        .route("/v1/moderations", post(openai::moderations).fallback(only_post))
+        .route("/v1/rerank", post(openai::rerank).fallback(only_post))
+        .route("/v1/images/generations", post(openai::image_generation).fallback(only_post))
+        .route("/v1/images/edits", post(openai::image_edit).fallback(only_post))
+        .route("/v1/images/variations", post(openai::image_variation).fallback(only_post))
+        .route("/v1/audio/speech", post(openai::speech).fallback(only_post))
+        .route("/v1/audio/transcriptions", post(openai::transcription).fallback(only_post))
+        .route("/v1/audio/translations", post(openai::translation).fallback(only_post))
         .route("/v1/messages", post(anthropic::messages).fallback(only_post))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens).fallback(only_post))
         .route("/v1/auth/ephemeral-key", post(ephemeral::create).fallback(only_post))
@@ -71,6 +79,14 @@ pub(crate) fn pattern(path: &str) -> &'static str {
     const FIXED: &[&str] = &[
         "/v1/chat/completions",
         "/v1/embeddings",
+        "/v1/moderations",
+        "/v1/rerank",
+        "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/images/variations",
+        "/v1/audio/speech",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
         "/v1/messages",
         "/v1/messages/count_tokens",
         "/v1/models",

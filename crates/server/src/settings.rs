@@ -36,6 +36,8 @@ pub struct ServerSettings {
     pub threads: Option<u16>,
     /// The largest request body.
     pub max_body: ByteSize,
+    /// The largest form with files: sound to be transcribed, pictures to be edited.
+    pub max_upload: ByteSize,
     /// For the whole head of a request to arrive, from when the connection was last in use: so it is also how
     /// long an idle connection is kept. Longer than the 60 s for which load balancers keep theirs.
     pub header_timeout: Duration,
@@ -64,6 +66,7 @@ impl Default for ServerSettings {
             health_enabled: true,
             threads: None,
             max_body: ByteSize(20 << 20),
+            max_upload: ByteSize(100 << 20),
             header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             max_concurrent_requests: 4096,

@@ -71,6 +71,7 @@ impl Shared {
 /// The settings that a request meets, and that a reload may change.
 pub(crate) struct Limits {
     pub(crate) max_body: usize,
+    pub(crate) max_upload: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) metrics_access: MetricsAccess,
     pub(crate) metrics_enabled: bool,
@@ -81,6 +82,7 @@ impl From<&ServerSettings> for Limits {
     fn from(settings: &ServerSettings) -> Self {
         Limits {
             max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
+            max_upload: usize::try_from(settings.max_upload.0).unwrap_or(usize::MAX),
             body_timeout: settings.body_timeout.0,
             metrics_access: settings.metrics_access,
             metrics_enabled: settings.metrics_enabled,

@@ -76,6 +76,10 @@ impl From<&base::Usage> for Units<'_> {
             cache_write: usage.cache_write,
             output: usage.output,
             reasoning: usage.reasoning,
+            images: usage.images,
+            milliseconds: usage.milliseconds,
+            characters: usage.characters,
+            searches: usage.searches,
             ..Units::default()
         }
     }

@@ -135,10 +135,9 @@ impl WireUsage {
         Usage {
             input,
             cached_input: cached.min(input),
-            cache_write: 0,
             output,
             reasoning: reasoning.min(output),
-            estimated: false,
+            ..Usage::default()
         }
     }
 }

@@ -10,6 +10,8 @@
 mod answer;
 mod chunk;
 mod error;
+mod form;
+mod media;
 mod request;
 
 use std::borrow::Cow;
@@ -20,6 +22,8 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 pub use answer::{Answer, read_answer};
 pub use chunk::{Chunk, DONE, DONE_EVENT, read_chunk};
 pub use error::{ErrorBody, ProviderError, error_body, error_event, read_error};
+pub use form::is_form;
+pub use media::{Asked, MediaReader, read_form, read_media, reads_form};
 pub use request::{Envelope, Refusal, read_request};
 
 /// A text, borrowed from the body unless it is written with escapes. (`Cow` itself is always deserialized

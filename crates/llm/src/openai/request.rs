@@ -9,11 +9,14 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{Text, utf8};
+use super::media::asked;
+use super::{Asked, Text, utf8};
 use crate::{Dialect, Operation};
 
 /// The longest model name we take.
 const MAX_MODEL: usize = 256;
+/// The most answers of one request.
+pub(super) const MAX_CHOICES: u64 = 1024;
 /// The most tokens anybody may ask for: far above every model, far below overflow.
 const MAX_TOKENS: u64 = 100_000_000;
 
@@ -32,6 +35,10 @@ pub struct Envelope {
     pub choices: u32,
     /// Where the model is named; not in the body where the path names it.
     model_at: Option<Range<usize>>,
+    /// What the price of a picture or of sound depends on.
+    pub asked: Asked,
+    /// The model's name stands in the body as it is, not as JSON.
+    is_form: bool,
     /// Whether usage must be asked for, which only OpenAI's older dialects need.
     asks_usage: bool,
     stream_options_at: Option<Range<usize>>,
@@ -77,6 +84,8 @@ pub fn read_request(
             max_output: generation.max_output,
             choices: generation.choices.unwrap_or(1).clamp(1, 1024),
             model_at: None,
+            asked: Asked::default(),
+            is_form: false,
             asks_usage: false,
             stream_options_at: None,
         });
@@ -91,22 +100,44 @@ pub fn read_request(
         false => (None, false),
     };
     require_content(operation, dialect, &fields)?;
-    if stream && operation == Operation::Embeddings {
-        return Err(refuse(Some("stream"), "Embeddings cannot be streamed: leave `stream` out."));
+    // Speech says with its format whether its answer is a stream of events; we hand on whichever comes.
+    let stream = stream && operation != Operation::Speech;
+    if stream && !operation.streams() {
+        let text = format!("This ({}) cannot be streamed: leave `stream` out.", operation.as_str());
+        return Err(refuse(Some("stream"), text));
     }
+    let choices = whole(fields.n, "n", 1..=MAX_CHOICES)?.unwrap_or(1) as u32;
     Ok(Envelope {
         model: model(raw_model)?,
         stream,
         include_usage,
         max_output: max_output(&fields)?,
-        choices: whole(fields.n, "n", 1..=1024)?.unwrap_or(1) as u32,
+        choices,
         model_at: Some(span(raw_model)),
+        asked: asked(operation, body, choices),
+        is_form: false,
         asks_usage,
         stream_options_at: stream_options.map(span),
     })
 }
 
 impl Envelope {
+    /// Of a form, in which the model is named at this place.
+    pub(super) fn of_form(model: String, at: Range<usize>, stream: bool, choices: u32, asked: Asked) -> Self {
+        Envelope {
+            model,
+            stream,
+            include_usage: false,
+            max_output: None,
+            choices,
+            model_at: Some(at),
+            asked,
+            is_form: true,
+            asks_usage: false,
+            stream_options_at: None,
+        }
+    }
+
     /// The body for a provider: its own name for the model, and usage asked for at the end of a stream.
     /// When neither changes anything, the client's very bytes.
     pub fn splice(&self, body: &Bytes, model: &str) -> Bytes {
@@ -115,7 +146,10 @@ impl Envelope {
             return body.clone();
         };
         let mut out = Vec::with_capacity(body.len() + model.len() + 48);
-        let model_json = serde_json::to_string(model).unwrap_or_default();
+        let model_json = match self.is_form {
+            true => model.to_owned(),
+            false => serde_json::to_string(model).unwrap_or_default(),
+        };
         match &self.stream_options_at {
             Some(options) if ask_usage => {
                 let mut edits =
@@ -174,7 +208,7 @@ fn model(raw: &RawValue) -> Result<String, Refusal> {
     model_name(name)
 }
 
-fn model_name(name: String) -> Result<String, Refusal> {
+pub(super) fn model_name(name: String) -> Result<String, Refusal> {
     if name.is_empty() {
         return Err(refuse(Some("model"), "`model` is empty: name an alias, or `provider/model`."));
     }
@@ -257,9 +291,27 @@ fn stream_options(raw: Option<&RawValue>) -> Result<(Option<&RawValue>, bool), R
     Ok((Some(raw), options.and_then(|o| o.include_usage).unwrap_or(false)))
 }
 
+fn require_text(name: &'static str, shape: Shape) -> Result<(), Refusal> {
+    let right = shape == Shape::Text;
+    if right { Ok(()) } else { Err(refuse(Some(name), format!("`{name}` must be a text."))) }
+}
+
 fn require_content(operation: Operation, dialect: Dialect, fields: &Fields) -> Result<(), Refusal> {
     let (name, shape, what, text_too) = match (operation, dialect) {
         (Operation::Embeddings, _) => ("input", fields.input, "a text, or a list of texts or tokens", true),
+        (Operation::Moderations, _) => ("input", fields.input, "a text, or a list of inputs", true),
+        (Operation::Speech, _) => return require_text("input", fields.input),
+        (Operation::ImageGeneration | Operation::ImageEdit, _) => {
+            return require_text("prompt", fields.prompt);
+        }
+        (Operation::Rerank, _) => {
+            require_text("query", fields.query)?;
+            ("documents", fields.documents, "a list with at least one document", false)
+        }
+        (Operation::ImageVariation | Operation::Transcription | Operation::Translation, _) => {
+            let text = "Send a form with the file, with `Content-Type: multipart/form-data`.";
+            return Err(refuse(Some("file"), text));
+        }
         (Operation::Chat, Dialect::Gemini) => {
             ("contents", fields.contents, "a list with at least one content", false)
         }
@@ -291,6 +343,8 @@ struct Fields<'a> {
     input: Shape,
     prompt: Shape,
     contents: Shape,
+    query: Shape,
+    documents: Shape,
 }
 
 /// What kind of value stands in a field.
@@ -331,11 +385,13 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "max_output_tokens" => &mut fields.max_output_tokens,
                 "n" => &mut fields.n,
                 "generationConfig" | "generation_config" => &mut fields.generation,
-                name @ ("messages" | "input" | "prompt" | "contents") => {
+                name @ ("messages" | "input" | "prompt" | "contents" | "query" | "documents") => {
                     let shape = match name {
                         "messages" => &mut fields.messages,
                         "input" => &mut fields.input,
                         "prompt" => &mut fields.prompt,
+                        "query" => &mut fields.query,
+                        "documents" => &mut fields.documents,
                         _ => &mut fields.contents,
                     };
                     if *shape != Shape::Missing {

@@ -53,7 +53,7 @@ impl Gemini {
         let method = match (call.operation, call.stream) {
             (Operation::Chat, false) => ":generateContent",
             (Operation::Chat, true) => ":streamGenerateContent?alt=sse",
-            (Operation::Embeddings, _) => ":batchEmbedContents",
+            (_, _) => ":batchEmbedContents",
         };
         let text = format!("{}/{}{method}", self.root, resource(&call.model));
         text.parse().map_err(|_| SendError::Request("the model's name makes no path".into()))
@@ -107,6 +107,10 @@ fn resource(model: &str) -> String {
 impl Provider for Gemini {
     fn dialects(&self) -> &'static [Dialect] {
         &[Dialect::Gemini]
+    }
+
+    fn serves(&self, operation: Operation) -> bool {
+        matches!(operation, Operation::Chat | Operation::Embeddings)
     }
 
     fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>> {

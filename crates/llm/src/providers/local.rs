@@ -32,10 +32,14 @@ impl Local {
 impl Provider for Local {
     fn send<'a>(&'a self, _: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>> {
         let operation = match call.operation {
-            Operation::Chat => DemoOperation::Chat,
             Operation::Embeddings => DemoOperation::Embeddings,
+            _ => DemoOperation::Chat,
         };
         Box::pin(async move { Ok(respond(answer(operation, call.body).await)) })
+    }
+
+    fn serves(&self, operation: Operation) -> bool {
+        matches!(operation, Operation::Chat | Operation::Embeddings)
     }
 
     fn address(&self) -> &str {

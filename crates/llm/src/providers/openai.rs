@@ -26,8 +26,7 @@ pub struct Endpoint {
 pub struct OpenAi {
     origin: Origin,
     /// Paths, as they stand in the request line.
-    chat: Uri,
-    embeddings: Uri,
+    operations: Vec<Uri>,
     models: Uri,
     host: String,
     headers: HeaderMap,
@@ -54,8 +53,10 @@ impl OpenAi {
         let headers = fixed_headers(endpoint, AUTHORIZATION, key.as_deref())?;
         Ok(OpenAi {
             origin,
-            chat: path(Operation::Chat.path())?,
-            embeddings: path(Operation::Embeddings.path())?,
+            operations: Operation::ALL
+                .map(|operation| path(operation.path()))
+                .into_iter()
+                .collect::<Result<_, _>>()?,
             models: path("/models")?,
             host: url.host().unwrap_or_default().to_owned(),
             headers,
@@ -72,23 +73,28 @@ impl OpenAi {
 
     fn request(&self, call: Outbound) -> Result<(Request<Full<Bytes>>, Duration), SendError> {
         let uri = match (call.operation, call.dialect) {
-            (Operation::Embeddings, _) => &self.embeddings,
             (Operation::Chat, Dialect::Completions) => &self.completions,
             (Operation::Chat, Dialect::Responses) => &self.responses,
-            (Operation::Chat, _) => &self.chat,
+            (operation, _) => &self.operations[operation.index()],
         };
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
-        let accept = if call.stream { "text/event-stream" } else { "application/json" };
+        let accept = match call.operation {
+            _ if call.stream => "text/event-stream",
+            Operation::Speech | Operation::Transcription | Operation::Translation => "*/*",
+            _ => "application/json",
+        };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         let value =
             |text: &[u8]| HeaderValue::from_bytes(text).map_err(|e| SendError::Request(e.to_string()));
         headers.insert("traceparent", value(&call.trace.to_header())?);
         headers.insert("x-request-id", value(call.request_id.as_str().as_bytes())?);
-        headers.extend(call.headers);
+        for (name, value) in call.headers {
+            headers.insert(name, value);
+        }
         Ok((request, call.connect_timeout))
     }
 }
@@ -123,6 +129,10 @@ pub(super) fn secret(text: &str, what: &str) -> Result<HeaderValue, String> {
 impl Provider for OpenAi {
     fn dialects(&self) -> &'static [Dialect] {
         self.dialects
+    }
+
+    fn serves(&self, _: Operation) -> bool {
+        true
     }
 
     fn send<'a>(&'a self, client: &'a Client, call: Outbound) -> BoxFuture<'a, Result<Inbound, SendError>> {

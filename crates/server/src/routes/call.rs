@@ -13,9 +13,10 @@ use gateway::{Call, CallError, Facts, Relay, Reply};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
+use llm::openai::reads_form;
 use llm::{Dialect, Operation};
 
-use crate::body::read_json;
+use crate::body::read_body;
 use crate::edge::{Edge, add};
 use crate::error::ApiError;
 use crate::state::App;
@@ -55,8 +56,11 @@ impl Asked {
 
 /// Makes a model call and tells what came of it, in the client's dialect.
 pub(crate) async fn call(app: &App, asked: Asked, request: Request) -> Response {
-    let Asked { operation, dialect, path, headers } = asked;
+    let Asked { operation, dialect, path, mut headers } = asked;
     let (mut head, body) = request.into_parts();
+    let media = head.headers.get(CONTENT_TYPE);
+    let is_form = reads_form(operation, media.and_then(|value| value.to_str().ok()));
+    headers.extend(media.filter(|_| is_form).map(|value| (CONTENT_TYPE, value.clone())));
     let edge = head.extensions.remove::<Edge>();
     let Some(Edge { request_id, trace, arrived, caller: Some(caller), .. }) = edge else {
         return ApiError::new(Kind::Unauthenticated, "missing_api_key", "Send your API key.")
@@ -65,7 +69,7 @@ pub(crate) async fn call(app: &App, asked: Asked, request: Request) -> Response 
     let call = Call { operation, dialect, path, headers, request_id, trace, arrived };
     let replied = match app.gateway.begin(&caller, call) {
         Err(overloaded) => Err(overloaded),
-        Ok(mut meter) => match read_json(&head.headers, body, &app.shared.limits.load()).await {
+        Ok(mut meter) => match read_body(is_form, &head.headers, body, &app.shared.limits.load()).await {
             Ok(body) => app.gateway.call(meter, body).await,
             Err(error) => {
                 meter.refused(error.code);

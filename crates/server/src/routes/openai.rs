@@ -25,6 +25,46 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
     call(&app, Asked::new(Operation::Embeddings, Dialect::Chat), request).await
 }
 
+/// `POST /v1/moderations`.
+pub(crate) async fn moderations(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::Moderations, Dialect::Chat), request).await
+}
+
+/// `POST /v1/rerank`.
+pub(crate) async fn rerank(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::Rerank, Dialect::Chat), request).await
+}
+
+/// `POST /v1/images/generations`.
+pub(crate) async fn image_generation(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::ImageGeneration, Dialect::Chat), request).await
+}
+
+/// `POST /v1/images/edits`.
+pub(crate) async fn image_edit(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::ImageEdit, Dialect::Chat), request).await
+}
+
+/// `POST /v1/images/variations`.
+pub(crate) async fn image_variation(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::ImageVariation, Dialect::Chat), request).await
+}
+
+/// `POST /v1/audio/speech`.
+pub(crate) async fn speech(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::Speech, Dialect::Chat), request).await
+}
+
+/// `POST /v1/audio/transcriptions`.
+pub(crate) async fn transcription(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::Transcription, Dialect::Chat), request).await
+}
+
+/// `POST /v1/audio/translations`.
+pub(crate) async fn translation(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::Translation, Dialect::Chat), request).await
+}
+
 /// `GET /v1/models`: the names that can be used without knowing more.
 pub(crate) async fn models(State(app): State<Arc<App>>, Extension(edge): Extension<Edge>) -> Response {
     let may_call = |model: &str| edge.caller.as_ref().is_some_and(|caller| caller.may_call(model));

@@ -8,6 +8,7 @@ mod app;
 mod door;
 mod faults;
 mod house;
+mod media;
 mod money;
 mod nginx;
 mod openai;

@@ -59,7 +59,7 @@ impl UsageMetadata {
             cache_write: 0,
             output: self.candidates_token_count.saturating_add(self.thoughts_token_count),
             reasoning: self.thoughts_token_count,
-            estimated: false,
+            ..Usage::default()
         }
     }
 

@@ -50,7 +50,7 @@ impl WireUsage {
             cache_write,
             output,
             reasoning: reasoning.min(output),
-            estimated: false,
+            ..Usage::default()
         }
     }
 }

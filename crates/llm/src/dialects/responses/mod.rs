@@ -108,7 +108,7 @@ fn read_usage(usage: &Value) -> Option<Usage> {
         cache_write: count("/input_tokens_details/cache_write_tokens").min(input),
         output,
         reasoning: count("/output_tokens_details/reasoning_tokens").min(output),
-        estimated: false,
+        ..Usage::default()
     })
 }
 

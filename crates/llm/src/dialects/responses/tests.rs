@@ -31,5 +31,5 @@ fn asked() -> Prompt {
 }
 
 fn usage() -> Usage {
-    Usage { input: 20, cached_input: 8, cache_write: 4, output: 9, reasoning: 3, estimated: false }
+    Usage { input: 20, cached_input: 8, cache_write: 4, output: 9, reasoning: 3, ..Usage::default() }
 }

@@ -50,7 +50,7 @@ proptest! {
             cache_write: 0,
             output,
             reasoning: reasoning.min(output),
-            estimated: false,
+            ..Usage::default()
         };
         let answer = Answer { choices: vec![Choice::default()], usage: Some(usage), ..Answer::default() };
         let wire = Gemini.write_answer(&answer, &frame(Dialect::Chat));

@@ -31,7 +31,7 @@ fn an_answer_comes_back_whole() {
     );
     let answer = read(&body);
     let usage =
-        Usage { input: 60, cached_input: 30, cache_write: 20, output: 7, reasoning: 3, estimated: false };
+        Usage { input: 60, cached_input: 30, cache_write: 20, output: 7, reasoning: 3, ..Usage::default() };
     assert_eq!(answer.usage, Some(usage));
     assert_eq!(answer.choices[0].finish, Finish::ToolCalls);
     let out: Value =

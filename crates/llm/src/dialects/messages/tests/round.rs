@@ -108,7 +108,8 @@ proptest! {
         let parts = thoughts.into_iter().map(Part::Reasoning).chain(calls.into_iter().map(Part::ToolCall)).collect();
         let usage = Usage {
             input: fresh + cached_input + cache_write, cached_input, cache_write,
-            output: said + reasoning, reasoning, estimated: false,
+            output: said + reasoning, reasoning,
+                        ..Usage::default()
         };
         let answer = Answer {
             id: Some("msg_1".into()), model: Some("m".into()), usage: Some(usage),

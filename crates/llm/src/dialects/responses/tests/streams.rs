@@ -375,7 +375,8 @@ proptest! {
         let [input, cached_input, cache_write, output, reasoning] = count.map(u64::from);
         let usage = Usage {
             input: input + cached_input + cache_write, cached_input, cache_write,
-            output: output + reasoning, reasoning, estimated: false,
+            output: output + reasoning, reasoning,
+                        ..Usage::default()
         };
         let mut all = body.clone();
         all.extend([Piece::Finish { choice: 0, reason: Finish::Stop }, Piece::Usage(usage), Piece::End]);
