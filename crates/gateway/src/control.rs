@@ -85,7 +85,8 @@ pub async fn probe(settings: &ProviderSettings, within: Duration) -> Result<Prob
     }
     let list: serde_json::Value =
         serde_json::from_slice(&body).map_err(|_| "it answered with something other than JSON".to_owned())?;
-    let models = list.get("data").and_then(serde_json::Value::as_array);
+    // Gemini calls its list otherwise.
+    let models = list.get("data").or_else(|| list.get("models")).and_then(serde_json::Value::as_array);
     let models = models.ok_or("it answered, but not with a list of models")?;
     Ok(Probe { latency: begun.elapsed(), models: models.len() })
 }
