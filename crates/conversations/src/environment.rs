@@ -7,6 +7,7 @@ use std::sync::Arc;
 use base::Models;
 use base::seams::{Cache, Queue};
 
+use crate::fetch::Fetcher;
 use crate::meters::Meters;
 
 /// Looks up an environment variable, or the content of the file that its `_FILE` twin names.
@@ -45,6 +46,8 @@ pub struct Environment {
     pub variables: Variables,
     /// A client for HTTP. It has no timeout of its own: set one on each request.
     pub http: reqwest::Client,
+    /// Fetches what a vCon points at.
+    pub fetch: Fetcher,
     /// Calls of models.
     pub models: Arc<dyn Models>,
     /// Values kept for a time, shared by all workers.

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod environment;
+pub mod fetch;
 mod finish;
 mod followers;
 mod intake;
@@ -23,6 +24,7 @@ pub mod vcon;
 mod worker;
 
 pub use environment::{Environment, Variables};
+pub use fetch::{Fetcher, UrlPolicy};
 pub use link::{Link, LinkContext, LinkError, Next};
 pub use meters::Meters;
 pub use options::OptionsError;

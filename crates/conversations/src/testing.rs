@@ -10,6 +10,7 @@ use bytes::Bytes;
 use telemetry::Metrics;
 
 use crate::environment::{Environment, Variables};
+use crate::fetch::{Fetcher, UrlPolicy};
 use crate::link::LinkContext;
 use crate::meters::Meters;
 use crate::storage::StorageContext;
@@ -49,6 +50,7 @@ pub(crate) fn environment() -> Environment {
     Environment {
         variables: Variables::none(),
         http: reqwest::Client::new(),
+        fetch: Fetcher::new(UrlPolicy { allow_private_urls: true, ..UrlPolicy::default() }).unwrap(),
         models: Arc::new(NoModels),
         cache: Arc::new(MemoryCache::new(&bus::settings::CacheSettings::default())),
         queue: Arc::new(MemoryQueue::default()),

@@ -10,6 +10,7 @@ use crate::options::{self, OptionsError};
 use crate::vcon::Vcon;
 
 pub(super) const MODULE: &str = "links.tag";
+pub(super) const OPTIONS: &[&str] = &["tags"];
 
 /// Its options.
 #[derive(Debug, Deserialize)]
@@ -30,7 +31,7 @@ struct Tag {
 }
 
 pub(super) fn make(options: Value, _: &Environment) -> Result<Box<dyn Link>, OptionsError> {
-    Ok(Box::new(Tag { options: options::read(MODULE, options, &["tags"])? }))
+    Ok(Box::new(Tag { options: options::read(MODULE, options, OPTIONS)? }))
 }
 
 #[async_trait]

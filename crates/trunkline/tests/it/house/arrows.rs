@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("guard", &[]),
     ("llm", &["base", "chat", "telemetry"]),
     ("gateway", &["base", "chat", "telemetry", "access", "llm"]),
-    ("conversations", &["base", "chat", "telemetry", "store", "bus", "access"]),
+    ("conversations", &["base", "chat", "telemetry", "store", "bus", "access", "guard"]),
     ("server", &["base", "chat", "telemetry", "store", "access", "llm", "gateway", "conversations"]),
     (
         "trunkline",
