@@ -163,12 +163,7 @@ impl DataTrails {
         let mut attributes = self.attributes.clone();
         let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
         attributes.insert("droid_id".into(), json!(today));
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in &attributes {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            query.append_pair(&format!("attributes.{name}"), &text);
-        }
-        let path = format!("/v2/assets?{}", query.finish());
+        let path = format!("/v2/assets?{}", search(&attributes));
         let found = self.ask(Method::GET, &path, |request| request, context).await?;
         let identity = |asset: &Value| asset["identity"].as_str().map(str::to_owned);
         if let Some(found) = identity(&found["assets"][0]) {
@@ -178,6 +173,16 @@ impl DataTrails {
         let made = self.ask(Method::POST, "/v2/assets", |request| request.json(&body), context).await?;
         identity(&made).ok_or_else(|| LinkError::temporary("DataTrails answers without the asset's identity"))
     }
+}
+
+/// The query by which an asset of these attributes is found.
+fn search(attributes: &Map<String, Value>) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in attributes {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        query.append_pair(&format!("attributes.{name}"), &text);
+    }
+    query.finish()
 }
 
 #[async_trait]

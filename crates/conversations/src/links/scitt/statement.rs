@@ -8,7 +8,6 @@ use coset::{CborSerializable as _, CoseSign1Builder, HeaderBuilder, TaggedCborSe
 use p256::SecretKey;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
-use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use p256::pkcs8::DecodePrivateKey as _;
 
 use crate::link::LinkError;
