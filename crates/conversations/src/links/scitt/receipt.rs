@@ -120,6 +120,9 @@ fn key(keys: &Json, kid: &[u8]) -> Option<VerifyingKey> {
 }
 
 #[cfg(test)]
+pub(super) use tests::tree;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -163,5 +166,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-pub(super) use tests::tree;
