@@ -1,5 +1,6 @@
 //! Everything of this crate together, as an application runs it.
 
+mod data_key;
 mod telling;
 
 use std::fs::{self, OpenOptions};
@@ -129,7 +130,9 @@ pub struct Access {
     tokens: ArcSwapOption<TokenVerifier>,
     /// Keeps the keys of the tokens' issuer fresh.
     refreshing: std::sync::Mutex<Option<JoinHandle<()>>>,
-    sealer: Option<Arc<Sealer>>,
+    sealer: ArcSwapOption<Sealer>,
+    /// What the data keys are sealed with.
+    root: Option<Secret>,
     rotation: ArcSwap<RotationSettings>,
     changes: broadcast::Sender<Change>,
     stop: watch::Sender<bool>,
@@ -164,7 +167,8 @@ impl Access {
             return Err(AccessError::WeakAdminKey);
         }
         let (admin, first_run) = first_run(&db, admin_key).await?;
-        let sealer = sealer(&db, dir, admin_key).await?.map(Arc::new);
+        let root = root(&db, dir, admin_key)?;
+        let sealer = sealer(&db, root.as_ref()).await?.map(Arc::new);
         let own = OwnReplica::take(&dir.join("journal"), journal)?;
         let control = tokio::runtime::Handle::current();
         let publisher = Box::new(Publisher { events: Arc::clone(&events), control });
@@ -184,7 +188,8 @@ impl Access {
             door,
             tokens: ArcSwapOption::empty(),
             refreshing: std::sync::Mutex::default(),
-            sealer,
+            sealer: ArcSwapOption::new(sealer),
+            root,
             rotation: ArcSwap::from_pointee(rotation),
             changes: broadcast::channel(1024).0,
             stop: watch::channel(false).0,
@@ -254,7 +259,7 @@ impl Access {
 
     /// Seals secrets for the Store; none when there is no master key to do it with.
     pub fn sealer(&self) -> Option<Arc<Sealer>> {
-        self.sealer.clone()
+        self.sealer.load_full()
     }
 
     /// Takes the one use of a single-use key. `false`: somebody has had it.
@@ -336,6 +341,10 @@ impl Access {
     async fn refresh(&self) {
         match self.directory.refresh(&self.db, &self.treasury).await {
             Ok(changes) => {
+                // Before whoever reads what is sealed hears of anything.
+                if changes.iter().any(|change| [DATA_KEYS, Change::ALL].contains(&change.kind.as_str())) {
+                    self.reload_sealer().await;
+                }
                 for change in changes {
                     // Nobody listens: fine.
                     drop(self.changes.send(change));
@@ -375,23 +384,27 @@ impl Access {
 /// What seals secrets in the Store. Its root is the master key of the environment; without one it is a key of the
 /// data folder's own, which will do as long as that folder is the only one: of replicas that share a PostgreSQL
 /// server each would have another.
-async fn sealer(db: &Db, dir: &Path, admin_key: Option<&Secret>) -> Result<Option<Sealer>, AccessError> {
-    let root = match (admin_key, db.engine()) {
-        (Some(key), _) => key.clone(),
-        (None, Engine::Postgres) => return Ok(None),
-        (None, Engine::Sqlite) => folder_key(dir)?,
-    };
+fn root(db: &Db, dir: &Path, admin_key: Option<&Secret>) -> Result<Option<Secret>, AccessError> {
+    Ok(match (admin_key, db.engine()) {
+        (Some(key), _) => Some(key.clone()),
+        (None, Engine::Postgres) => None,
+        (None, Engine::Sqlite) => Some(folder_key(dir)?),
+    })
+}
+
+async fn sealer(db: &Db, root: Option<&Secret>) -> Result<Option<Sealer>, AccessError> {
+    let Some(root) = root else { return Ok(None) };
     let kept = match db.meta(DATA_KEYS).await? {
         Some(kept) => kept,
         None => {
-            let (_, fresh) = Sealer::create(&root)?;
+            let (_, fresh) = Sealer::create(root)?;
             let fresh = serde_json::to_string(&fresh).map_err(io::Error::other)?;
             db.meta_or_set(DATA_KEYS, &fresh).await?
         }
     };
     let kept = serde_json::from_str(&kept)
         .map_err(|_| StoreError::Schema(format!("meta.{DATA_KEYS} is damaged")))?;
-    match Sealer::new(&root, &kept) {
+    match Sealer::new(root, &kept) {
         Ok(sealer) => Ok(Some(sealer)),
         Err(error) => {
             // Everything else works without it; what was sealed stays as it is.

@@ -20,7 +20,7 @@ mod testing;
 
 pub use builtin::{rows as builtin_rows, version as builtin_version};
 pub use cost::{Bound, DEFAULT_MAX_OUTPUT, Units};
-pub use export::{ExportError, to_csv, to_json};
+pub use export::{ExportError, to_conduit_csv, to_csv, to_json};
 pub use import::{Form, ImportError, Imported, MAX_BYTES, MAX_ROWS, Skipped, import};
 pub use names::check as check_name;
 pub use price::{Price, PriceError, Prices, Tier};

@@ -126,6 +126,16 @@ impl Sealer {
         Ok((sealer, wrapped))
     }
 
+    /// A data key of its own for what leaves this installation, wrapped under a passphrase that people remember:
+    /// however long it is, each guess at it is made dear.
+    pub fn for_passphrase(passphrase: &Secret) -> Result<(Sealer, WrappedKeys), SealingError> {
+        let key = DataKey::random()?;
+        let current = key.id.clone();
+        let sealer = Sealer { keys: Arc::new(HashMap::from([(current.clone(), key)])), current };
+        let wrapped = wrap::wrap_stretched(passphrase, &sealer.keys, &sealer.current)?;
+        Ok((sealer, wrapped))
+    }
+
     /// Opens stored data keys with the master key.
     pub fn new(master: &Secret, wrapped: &WrappedKeys) -> Result<Sealer, SealingError> {
         let keys = wrap::unwrap(master, wrapped)?;

@@ -269,7 +269,7 @@ fn note_outcome(shared: &Shared, ip: IpAddr, surface: Surface, found: &Result<Ar
             if let Some(ban) = shared.access.door().failed(ip, surface) {
                 tracing::warn!(ip = %ip, reason = ban.reason, "an address is banned");
                 let access = Arc::clone(&shared.access);
-                drop(shared.control.spawn(async move { access.tell_ban(&ban).await }));
+                drop(shared.control.spawn(async move { access.banned(&ban).await }));
             }
         }
         Err(_) => {}

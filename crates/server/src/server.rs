@@ -97,12 +97,8 @@ impl Server {
                 tracing::error!(%error, "limits not changed");
             }
         });
-        let sealer = match access.sealer() {
-            Some(sealer) => Sealer::clone(&sealer),
-            None => own_sealer()?,
-        };
         let shared = Arc::new(Shared {
-            admin: Arc::new(Admin::new(access.db().clone(), sealer)),
+            admin: Arc::new(Admin::new(access.db().clone(), Some(Arc::clone(&access)), own_sealer()?)),
             configuration,
             control: tokio::runtime::Handle::current(),
             dependencies: Dependencies::watch(access.db().clone(), dependencies),
@@ -111,6 +107,7 @@ impl Server {
             metrics,
             tracer,
             limits: ArcSwap::from_pointee(Limits::from(&settings)),
+            shown: ArcSwap::default(),
             build,
             draining: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -186,6 +183,11 @@ impl Server {
     /// Model calls in progress.
     pub fn calls_in_flight(&self) -> u32 {
         self.gateway.in_flight()
+    }
+
+    /// What `GET /api/settings` shows from now on: path, value and origin of every setting, secrets hidden.
+    pub fn show_settings(&self, shown: Vec<(String, String, String)>) {
+        self.shared.shown.store(Arc::new(shown));
     }
 
     /// Puts new settings in force for requests that begin from now on. On error everything stays as it was.

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) pool: Option<PoolMetrics>,
     pub(crate) tracer: Tracer,
     pub(crate) limits: ArcSwap<Limits>,
+    /// The settings in effect, as people are shown them: path, value, origin.
+    pub(crate) shown: ArcSwap<Vec<(String, String, String)>>,
     pub(crate) build: Build,
     /// We are shutting down: readiness says so.
     pub(crate) draining: AtomicBool,

@@ -121,6 +121,13 @@ impl Db {
         row.as_ref().map(read_key).transpose()?.ok_or_else(|| missing(id))
     }
 
+    /// The key of a hash, be it the present one or the one before the last rotation.
+    pub async fn key_by_hash(&self, hash: &str) -> Result<Option<KeyRow>, StoreError> {
+        let query = format!("SELECT {COLUMNS} FROM keys WHERE hash = $1 OR previous_hash = $1");
+        let row = sqlx::query(AssertSqlSafe(query)).bind(hash).fetch_optional(self.read()).await?;
+        row.as_ref().map(read_key).transpose()
+    }
+
     /// Keys in the order of their ids, from after one.
     pub async fn keys(&self, filter: &KeyFilter, after: i64, limit: i64) -> Result<Vec<KeyRow>, StoreError> {
         let query = format!(

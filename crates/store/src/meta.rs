@@ -96,6 +96,26 @@ impl Db {
         Ok(())
     }
 
+    /// Keeps a fact in the place of what it was when it was read, and tells the replicas of a change of this kind.
+    /// `false`: somebody else was faster, and nothing is changed.
+    pub async fn replace_meta(
+        &self,
+        name: &str,
+        before: &str,
+        value: &str,
+        kind: &str,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let update = "UPDATE meta SET value = $3 WHERE name = $1 AND value = $2";
+        let done = sqlx::query(update).bind(name).bind(before).bind(value).execute(&mut *tx).await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        record_change(&mut tx, kind, name, now_ms()).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
     /// Keeps a fact unless there is one of that name, and returns the one that is kept: of replicas that start
     /// together one decides.
     pub async fn meta_or_set(&self, name: &str, value: &str) -> Result<String, StoreError> {

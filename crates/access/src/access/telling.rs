@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base::seams::Event;
 use serde::{Deserialize, Serialize};
-use store::{KeyRow, Notice, SpendAlert, now_ms};
+use store::{AuditEntry, KeyRow, Notice, SpendAlert, now_ms};
 
 use super::{Access, BANS, SPEND};
 use crate::ip::Ban;
@@ -90,6 +90,24 @@ impl Access {
     /// Puts another rule about the age of keys in force.
     pub fn set_rotation(&self, rotation: RotationSettings) {
         self.rotation.store(Arc::new(rotation));
+    }
+
+    /// Notes in the audit that an address was banned for what it tried, and tells the other replicas.
+    pub async fn banned(&self, ban: &Ban) {
+        let entry = AuditEntry {
+            at: now_ms(),
+            actor: "system".to_owned(),
+            ip: Some(ban.ip.to_string()),
+            action: "ip.ban".to_owned(),
+            target: format!("ip-blocks/{}", ban.ip),
+            outcome: "ok".to_owned(),
+            request_id: None,
+            detail: Some(ban.reason.clone()),
+        };
+        if let Err(error) = self.db.append_audit(&entry).await {
+            tracing::error!(%error, ip = %ban.ip, "a ban is missing in the audit");
+        }
+        self.tell_ban(ban).await;
     }
 
     /// Tells the other replicas of a ban.

@@ -30,6 +30,44 @@ pub fn to_csv(prices: &Prices) -> Result<String, ExportError> {
     String::from_utf8(bytes).map_err(|error| ExportError(error.to_string()))
 }
 
+/// As CSV for Conduit, one row a model, dollars per million tokens. What Conduit has no column for is left out.
+pub fn to_conduit_csv(prices: &Prices) -> Result<String, ExportError> {
+    const HEAD: [&str; 11] = [
+        "Model Pattern",
+        "Input Cost (per million tokens)",
+        "Output Cost (per million tokens)",
+        "Cached Input Cost (per million tokens)",
+        "Cache Write Cost (per million tokens)",
+        "Image Cost",
+        "Video Cost (per second)",
+        "Batch Multiplier",
+        "Supports Batch",
+        "Active",
+        "Description",
+    ];
+    let mut writer = Writer::from_writer(Vec::new());
+    let failed = |error: csv::Error| ExportError(error.to_string());
+    writer.write_record(HEAD).map_err(failed)?;
+    for (name, price) in prices {
+        let row = [
+            name.clone(),
+            text(price.input),
+            text(price.output),
+            text(price.cached_input),
+            text(price.cache_write),
+            text(price.image),
+            text(price.second),
+            text(price.batch),
+            if price.batch.is_some() { "Yes" } else { "No" }.to_owned(),
+            "Yes".to_owned(),
+            text(price.source.as_deref()),
+        ];
+        writer.write_record(row).map_err(failed)?;
+    }
+    let bytes = writer.into_inner().map_err(|error| ExportError(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| ExportError(error.to_string()))
+}
+
 /// The cells, in the order of [`COLUMNS`].
 fn row(provider: &str, model: &str, price: &Price) -> Result<[String; COLUMNS.len()], ExportError> {
     Ok([

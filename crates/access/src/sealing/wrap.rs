@@ -74,11 +74,30 @@ pub(super) fn wrap(
     keys: &HashMap<String, DataKey>,
     current: &str,
 ) -> Result<WrappedKeys, SealingError> {
-    let derivation = match master.expose().len() {
-        0 => return Err(SealingError::NoMaster),
-        length if length >= LONG_ENOUGH => Derivation::HkdfSha256,
-        _ => Derivation::Pbkdf2Sha256 { rounds: ROUNDS },
-    };
+    match master.expose().len() {
+        length if length >= LONG_ENOUGH => wrap_by(master, keys, current, Derivation::HkdfSha256),
+        _ => wrap_stretched(master, keys, current),
+    }
+}
+
+/// The same for what people have chosen, whatever its length.
+pub(super) fn wrap_stretched(
+    master: &Secret,
+    keys: &HashMap<String, DataKey>,
+    current: &str,
+) -> Result<WrappedKeys, SealingError> {
+    wrap_by(master, keys, current, Derivation::Pbkdf2Sha256 { rounds: ROUNDS })
+}
+
+fn wrap_by(
+    master: &Secret,
+    keys: &HashMap<String, DataKey>,
+    current: &str,
+    derivation: Derivation,
+) -> Result<WrappedKeys, SealingError> {
+    if master.expose().is_empty() {
+        return Err(SealingError::NoMaster);
+    }
     let salt = random::<SALT>()?;
     let wrapping = derive(master, derivation, &salt)?;
     let mut wrapped = Vec::with_capacity(keys.len());

@@ -40,14 +40,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What admin requests share.
 pub(crate) struct Admin {
     db: Db,
-    sealer: Sealer,
+    access: Option<Arc<Access>>,
+    own: Sealer,
     places: Arc<Semaphore>,
 }
 
 impl Admin {
-    /// `sealer` seals the answers that are kept for repeated creations.
-    pub(crate) fn new(db: Db, sealer: Sealer) -> Self {
-        Admin { db, sealer, places: Arc::new(Semaphore::new(MAX_IN_PROGRESS)) }
+    /// The answers that are kept for repeated creations are sealed as `access` does, or, without a master key, by
+    /// `own`.
+    pub(crate) fn new(db: Db, access: Option<Arc<Access>>, own: Sealer) -> Self {
+        Admin { db, access, own, places: Arc::new(Semaphore::new(MAX_IN_PROGRESS)) }
+    }
+
+    fn sealer(&self) -> Sealer {
+        let shared = self.access.as_ref().and_then(|access| access.sealer());
+        shared.map_or_else(|| self.own.clone(), |sealer| Sealer::clone(&sealer))
     }
 
     /// Adds to the audit. That it cannot is an alarm, and no reason to say that what was done was not.
@@ -192,7 +199,7 @@ struct Work {
 impl Work {
     async fn run(self) -> Result<Answered, Refusal> {
         let Work { answering, audit, admin, changes, who, once, _place } = self;
-        let (db, sealer) = (&admin.db, &admin.sealer);
+        let (db, sealer) = (&admin.db, &admin.sealer());
         let once = match once {
             None => None,
             Some(once) => match once.begin(db, sealer).await? {

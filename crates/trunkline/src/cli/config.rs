@@ -1,6 +1,8 @@
 //! `trunkline config`: look at the settings without starting anything; carry a server's configuration elsewhere.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +11,7 @@ use comfy_table::presets::NOTHING;
 use serde_json::json;
 use trunkline::settings::{self, Env, Flags, Problem};
 
-use super::admin_client::{Failure, Run, ServerArgs, Session, read_file, run_with};
+use super::admin_client::{Failure, Run, ServerArgs, Session, parse_json, read_file, read_text, run_with};
 
 /// What to do with the settings.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -36,6 +38,14 @@ pub enum ConfigCommand {
         /// Into this file. Default: stdout.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// With providers' secrets, sealed under the passphrase in this file; `-` is stdin.
+        #[arg(long, value_name = "FILE", requires = "output")]
+        passphrase_file: Option<PathBuf>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Make a new key for the secrets in the store and seal them anew.
+    RotateDataKey {
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -46,6 +56,9 @@ pub enum ConfigCommand {
         /// Also into one that has something: what has the same name is replaced.
         #[arg(long)]
         merge: bool,
+        /// What the secrets in it were sealed with.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -53,7 +66,10 @@ pub enum ConfigCommand {
 
 /// Runs the command; the answer goes to stdout, problems of `show` to stderr.
 pub fn run(command: &ConfigCommand, env: &Env) -> ExitCode {
-    if let ConfigCommand::Export { server, .. } | ConfigCommand::Import { server, .. } = command {
+    if let ConfigCommand::Export { server, .. }
+    | ConfigCommand::Import { server, .. }
+    | ConfigCommand::RotateDataKey { server } = command
+    {
         return run_with(command, server, env);
     }
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
@@ -65,7 +81,9 @@ pub fn run(command: &ConfigCommand, env: &Env) -> ExitCode {
         }
         ConfigCommand::Schema => writeln!(out, "{:#}", settings::schema()).map(|()| true),
         // Done above, by the running server.
-        ConfigCommand::Export { .. } | ConfigCommand::Import { .. } => Ok(true),
+        ConfigCommand::Export { .. } | ConfigCommand::Import { .. } | ConfigCommand::RotateDataKey { .. } => {
+            Ok(true)
+        }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -79,14 +97,35 @@ impl Run for ConfigCommand {
     async fn run(&self, session: &Session<'_>) -> Result<(), Failure> {
         let Session { client, out, .. } = session;
         match self {
+            ConfigCommand::Export { output: Some(path), passphrase_file: Some(file), .. } => {
+                let body = json!({"passphrase": passphrase(file)?});
+                let exported = client.post(&["admin", "export", "configuration"], &vec![], &body).await?;
+                write_private(path, &format!("{exported:#}\n"))?;
+                out.say(&format!("the configuration and its secrets are in {}", path.display()))
+            }
+            ConfigCommand::RotateDataKey { .. } => {
+                let done =
+                    client.post(&["admin", "rotate-data-key"], &vec![], &serde_json::Value::Null).await?;
+                out.item(&[], &done)
+            }
             ConfigCommand::Export { output, .. } => {
                 let body = client.download(&["admin", "export", "configuration"], &vec![]).await?;
                 out.save(body, output.as_deref()).await
             }
-            ConfigCommand::Import { file, merge, .. } => {
+            ConfigCommand::Import { file, merge, passphrase_file, .. } => {
                 let query = merge.then(|| ("mode", "merge".to_owned())).into_iter().collect();
                 let path = ["admin", "import", "configuration"];
-                let done = client.upload(&path, &query, "application/json", read_file(file)?).await?;
+                let document = match passphrase_file {
+                    None => read_file(file)?,
+                    Some(of) => {
+                        let mut read = parse_json(file)?;
+                        if let Some(map) = read.as_object_mut() {
+                            map.insert("passphrase".into(), passphrase(of)?.into());
+                        }
+                        read.to_string().into_bytes()
+                    }
+                };
+                let done = client.upload(&path, &query, "application/json", document).await?;
                 match done {
                     serde_json::Value::Null => out.say("the configuration is imported"),
                     done => out.item(&[], &done),
@@ -96,6 +135,18 @@ impl Run for ConfigCommand {
             ConfigCommand::Check { .. } | ConfigCommand::Show { .. } | ConfigCommand::Schema => Ok(()),
         }
     }
+}
+
+/// The passphrase in a file, without the line's end.
+fn passphrase(file: &Path) -> Result<String, Failure> {
+    Ok(read_text(file)?.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A file that its owner alone reads.
+fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| Failure::Setup(format!("`{}` cannot be written: {error}", path.display())))
 }
 
 fn check(file: &Path, env: &Env, out: &mut impl Write) -> io::Result<bool> {

@@ -101,7 +101,9 @@ async fn serve(
         tracing::info!(note = note.as_str(), "settings");
     }
     let admin_key = admin_key(env)?;
+    let shown = loaded.show();
     let mut app = App::start(loaded.settings, admin_key.as_ref()).await.map_err(|e| e.to_string())?;
+    app.server.show_settings(shown);
     for (url, roles) in app.server.urls() {
         tracing::info!(url = url.as_str(), roles = ?roles, version = BUILD.version, "listening");
     }
@@ -191,12 +193,13 @@ fn reload(app: &mut App, args: &ServeArgs, env: &Env, file: Option<&Path>, log: 
     if loaded.settings == *app.settings() {
         return;
     }
-    let level = loaded.settings.telemetry.log.level.clone();
+    let (level, shown) = (loaded.settings.telemetry.log.level.clone(), loaded.show());
     match app.reload(loaded.settings) {
         Ok(waiting) => {
             if let Err(error) = log.set_level(&level) {
                 tracing::error!(%error, "log level not changed");
             }
+            app.server.show_settings(shown);
             tracing::info!("settings reloaded");
             if !waiting.is_empty() {
                 tracing::warn!(settings = waiting.join(", "), "these changes wait for a restart");

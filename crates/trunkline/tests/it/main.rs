@@ -14,4 +14,5 @@ mod nginx;
 mod openai;
 mod process;
 mod routing;
+mod shared_limits;
 mod telemetry;

@@ -15,7 +15,7 @@ impl Bench {
         let db = Db::open(&url, None, &store::settings::PoolSettings::default()).await.unwrap();
         db.migrate().await.unwrap();
         let (sealer, _) = Sealer::create(&base::Secret::from("a master key".to_owned())).unwrap();
-        Bench { admin: Arc::new(Admin::new(db, sealer)), _dir: dir }
+        Bench { admin: Arc::new(Admin::new(db, None, sealer)), _dir: dir }
     }
 
     /// Does something under a key, and says how often it was really done.

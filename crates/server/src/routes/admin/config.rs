@@ -2,7 +2,7 @@
 //!
 //! Keys go by their hashes and go on to work. Secrets that we have to send, as providers' keys, are left out: they
 //! are null in the document and named in its list, and a provider without its secret is not in force until it is
-//! given one. The document has no ids and no times, so that an import into an empty installation exports the same.
+//! given one; or they go with it, sealed under a passphrase. The document has no ids and no times, so that an import into an empty installation exports the same.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,15 @@ use store::{Db, GroupFields, KeyFields, KeyFilter, NewKey, ResourceDraft, StoreE
 
 use super::stored;
 use crate::admin::{
-    Call, Json, Line, List, Metadata, Name, Nothing, Refusal, Route, Text, Time, Upload, decode_json,
+    Call, Json, Line, List, Metadata, Name, Nothing, Refusal, Route, Text, Time, Upload, Who, decode_json,
     sentence,
 };
 use crate::configuration::{IP_RULE, KINDS, RoleSection, SETTINGS, Section};
+use crate::state::Shared;
+
+mod secrets;
+
+use secrets::{Opened, SealedSecrets};
 
 /// How the document is written; another number is another form.
 const FORMAT: u32 = 1;
@@ -40,6 +45,20 @@ pub(super) fn routes() -> Vec<Route> {
             "config.export",
             "Writes out groups, keys (by their hashes) and everything else that was made by API.",
             export,
+        ),
+        Route::new(
+            Method::POST,
+            "/api/admin/export/configuration",
+            "config.export_sealed",
+            "Writes out the same with its secrets, sealed under a passphrase.",
+            secrets::export,
+        ),
+        Route::new(
+            Method::POST,
+            "/api/admin/rotate-data-key",
+            "config.rotate_data_key",
+            "Makes a new key for the secrets in the store and seals them anew.",
+            secrets::rotate,
         ),
         Route::new(
             Method::POST,
@@ -64,6 +83,12 @@ struct ConfigurationDocument {
     /// Secrets that are null in `documents`, as `provider.openai.api_key`: set them after an import.
     #[serde(default)]
     secrets_missing: Vec<String>,
+    /// The same secrets, sealed under a passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secrets: Option<SealedSecrets>,
+    /// Of an import: what `secrets` were sealed with. It is never exported.
+    #[serde(default, skip_serializing)]
+    passphrase: Option<Text<12, 1024>>,
 }
 
 /// A group with its balance.
@@ -107,17 +132,23 @@ struct ExportedKey {
 }
 
 async fn export(call: Call) -> Result<Json<ConfigurationDocument>, Refusal> {
-    call.shared.access.settle_up().await;
-    let db = call.shared.access.db();
+    write_out(&call.shared, &call.who).await.map(Json)
+}
+
+async fn write_out(shared: &Shared, who: &Who) -> Result<ConfigurationDocument, Refusal> {
+    shared.access.settle_up().await;
+    let db = shared.access.db();
     let groups = all_groups(db).await?;
     let names: BTreeMap<i64, String> = groups.iter().map(|group| (group.id, group.name.clone())).collect();
-    let damaged = |text: String| Refusal::internal(&call.who.request_id, &text as &dyn std::fmt::Display);
+    let damaged = |text: String| Refusal::internal(&who.request_id, &text as &dyn std::fmt::Display);
     let mut exported = ConfigurationDocument {
         format: FORMAT,
         groups: groups.into_iter().map(export_group).collect::<Result<_, _>>().map_err(damaged)?,
         keys: Vec::new(),
         documents: BTreeMap::new(),
         secrets_missing: Vec::new(),
+        secrets: None,
+        passphrase: None,
     };
     for key in all_keys(db).await? {
         // What works once and for minutes is nothing to keep.
@@ -143,40 +174,41 @@ async fn export(call: Call) -> Result<Json<ConfigurationDocument>, Refusal> {
     exported.groups.sort_by(|a, b| a.name.cmp(&b.name));
     exported.keys.sort_by(|a, b| a.name.cmp(&b.name));
     exported.secrets_missing.sort();
-    Ok(Json(exported))
+    Ok(exported)
+}
+
+/// Shows each secret of a provider's body with the name of its field.
+fn each_secret(body: &mut Value, mut see: impl FnMut(String, &mut Value)) {
+    let Some(map) = body.as_object_mut() else { return };
+    if let Some(key) = map.get_mut("api_key") {
+        see("api_key".to_owned(), key);
+    }
+    let keys = map.get_mut("api_keys").and_then(Value::as_array_mut).into_iter().flatten();
+    for (at, value) in keys.enumerate() {
+        see(format!("api_keys.{at}"), value);
+    }
+    for (header, value) in map.get_mut("headers").and_then(Value::as_object_mut).into_iter().flatten() {
+        see(format!("headers.{header}"), value);
+    }
 }
 
 /// Takes the secrets out of a provider. Says which there were.
 fn without_secrets(body: &mut Value) -> Vec<String> {
     let mut missing = Vec::new();
-    let Some(map) = body.as_object_mut() else { return missing };
-    if let Some(key) = map.get_mut("api_key") {
-        *key = Value::Null;
-        missing.push("api_key".to_owned());
-    }
-    let keys = map.get_mut("api_keys").and_then(Value::as_array_mut).into_iter().flatten();
-    for (at, value) in keys.enumerate() {
+    each_secret(body, |field, value| {
         *value = Value::Null;
-        missing.push(format!("api_keys.{at}"));
-    }
-    for (header, value) in map.get_mut("headers").and_then(Value::as_object_mut).into_iter().flatten() {
-        *value = Value::Null;
-        missing.push(format!("headers.{header}"));
-    }
+        missing.push(field);
+    });
     missing
 }
 
 /// Marks the secrets that a provider still has to be given: empty, which no provider takes.
 fn await_secrets(body: &mut Value) {
-    let empty = |value: &mut Value| {
+    each_secret(body, |_, value| {
         if value.is_null() {
             *value = "".into();
         }
-    };
-    let Some(map) = body.as_object_mut() else { return };
-    map.get_mut("api_key").into_iter().for_each(empty);
-    map.get_mut("api_keys").and_then(Value::as_array_mut).into_iter().flatten().for_each(empty);
-    map.get_mut("headers").and_then(Value::as_object_mut).into_iter().flatten().for_each(|(_, v)| empty(v));
+    });
 }
 
 fn export_group(group: store::Group) -> Result<ExportedGroup, String> {
@@ -280,7 +312,8 @@ async fn import(call: Call<Nothing, ImportQuery, Upload>) -> Result<Json<Configu
         return Err(Refusal::invalid("format", text));
     }
     let shared = &call.shared;
-    let drafts = drafts(&given)?;
+    let opened = secrets::open(&given).await?;
+    let drafts = drafts(shared, &given, &opened)?;
     check_keys(&given)?;
     let db = shared.access.db();
     let one = shared.configuration.changing().await;
@@ -289,7 +322,7 @@ async fn import(call: Call<Nothing, ImportQuery, Upload>) -> Result<Json<Configu
         make_empty(db).await?;
     }
     let mut done = ConfigurationImported {
-        secrets_missing: given.secrets_missing.clone(),
+        secrets_missing: missing(&given, &opened),
         ..ConfigurationImported::default()
     };
     db.put_resources(&drafts, None).await?;
@@ -317,19 +350,32 @@ async fn import(call: Call<Nothing, ImportQuery, Upload>) -> Result<Json<Configu
     Ok(Json(done))
 }
 
+/// The secrets that an import does not bring.
+fn missing(given: &ConfigurationDocument, opened: &Opened) -> Vec<String> {
+    given.secrets_missing.iter().filter(|path| !opened.contains_key(*path)).cloned().collect()
+}
+
 /// The documents as they are kept. Each can be read by this version, or nothing is imported.
-fn drafts(given: &ConfigurationDocument) -> Result<Vec<ResourceDraft>, Refusal> {
+fn drafts(
+    shared: &Shared,
+    given: &ConfigurationDocument,
+    opened: &Opened,
+) -> Result<Vec<ResourceDraft>, Refusal> {
     let mut drafts = Vec::new();
     for (kind, documents) in &given.documents {
         for (name, body) in documents {
             let mut body = body.clone();
             if kind == ProviderSettings::KIND {
+                secrets::fill_in(&mut body, kind, name, opened);
                 await_secrets(&mut body);
             }
             let field = format!("documents.{kind}.{name}");
             readable(kind, &body).map_err(|error| {
                 Refusal::invalid(field.clone(), format!("`{field}`: {}", sentence(&error)))
             })?;
+            if kind == ProviderSettings::KIND && !opened.is_empty() {
+                body = secrets::seal_here(shared, name, body)?;
+            }
             drafts.push(ResourceDraft { kind: kind.clone(), name: name.clone(), body: body.to_string() });
         }
     }
@@ -371,7 +417,7 @@ fn check_keys(given: &ConfigurationDocument) -> Result<(), Refusal> {
 }
 
 /// What is in the settings file here cannot be imported beside it.
-fn refuse_file(shared: &crate::state::Shared, drafts: &[ResourceDraft]) -> Result<(), Refusal> {
+fn refuse_file(shared: &Shared, drafts: &[ResourceDraft]) -> Result<(), Refusal> {
     let file = shared.configuration.file();
     let in_file = |draft: &&ResourceDraft| match draft.kind.as_str() {
         ProviderSettings::KIND => file.providers.contains_key(&draft.name),

@@ -7,20 +7,65 @@ use serde::Serialize;
 use store::{ResourceDraft, StoreError};
 
 use super::entries::Origin;
-use crate::admin::{Body, Call, Done, Item, Nothing, Refusal, Resource, Route};
-use crate::configuration::{LIMITS, SETTINGS};
+use crate::admin::{Body, Call, Done, Item, Json, Nothing, Refusal, Resource, Route};
+use crate::configuration::{KINDS, LIMITS, SETTINGS};
 
 const SUBJECTS: std::ops::RangeInclusive<u32> = 1_000..=10_000_000;
 
 pub(super) fn routes() -> Vec<Route> {
     let path = "/api/settings/limits";
     vec![
+        Route::new(
+            Method::GET,
+            "/api/settings",
+            "settings.list",
+            "Lists the settings in effect and where each is from; secrets are hidden.",
+            list,
+        ),
         Route::new(Method::GET, path, "settings.show_limits", "Shows the limits in force.", show),
         Route::new(Method::PUT, path, "settings.set_limits", "Sets the limits, unless the file does.", set)
             .conditional(),
         Route::new(Method::DELETE, path, "settings.reset_limits", "Goes back to the default limits.", reset)
             .conditional(),
     ]
+}
+
+/// A setting in effect.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ShownSetting {
+    /// As `server.listen`.
+    path: String,
+    /// As it would be written; `***` for a secret.
+    value: String,
+    /// `default`, a place in the settings file, a variable of the environment, a flag, or `api`.
+    origin: String,
+}
+
+/// The settings in effect.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ShownSettings {
+    data: Vec<ShownSetting>,
+}
+
+async fn list(call: Call) -> Result<Json<ShownSettings>, Refusal> {
+    let shared = &call.shared;
+    let shown = shared.shown.load_full();
+    let mut data: Vec<ShownSetting> = shown
+        .iter()
+        .map(|(path, value, origin)| ShownSetting {
+            path: path.clone(),
+            value: value.clone(),
+            origin: origin.clone(),
+        })
+        .collect();
+    // What the API has set, one row a document: they are shown whole where they were made.
+    for kind in KINDS {
+        for row in shared.access.db().all_resources(kind).await? {
+            let path = if kind == SETTINGS { row.name } else { format!("{kind}.{}", row.name) };
+            data.push(ShownSetting { path, value: format!("version {}", row.version), origin: "api".into() });
+        }
+    }
+    Ok(Json(ShownSettings { data }))
 }
 
 /// The limits in force.

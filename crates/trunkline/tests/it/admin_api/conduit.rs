@@ -116,3 +116,101 @@ async fn costs_and_filters_are_made_changed_and_removed() {
     assert_eq!(done["successCount"], 1, "{done}");
     drop(app);
 }
+
+#[tokio::test]
+async fn lists_previews_and_checks_of_conduit_answer() {
+    let upstream = Upstream::start();
+    let (app, admin) = plain().await;
+    super::add_lab(&admin, &upstream).await;
+    let lab = admin.get("/api/ProviderCredentials").await[0]["id"].clone();
+    let group = admin.group("team", "1").await;
+    let body = json!({"keyName": "k", "virtualKeyGroupId": group, "allowedModels": "m*"});
+    let made = admin.must("POST", "/api/VirtualKeys", body).await;
+    let (key, id) = (made["virtualKey"].as_str().unwrap(), &made["keyInfo"]["id"]);
+
+    let rows = json!({"mappings": [
+        {"modelAlias": "m2", "providerId": lab, "providerModelId": "y"},
+        {"modelAlias": "m2", "providerId": lab, "providerModelId": "z"},
+        {"modelAlias": "other", "providerName": "lab", "providerModelId": "z"},
+        {"modelAlias": "n", "providerId": 999, "providerModelId": "z"},
+    ]});
+    let done = admin.must("POST", "/api/ModelProviderMapping/bulk", rows).await;
+    assert_eq!(
+        (&done["successCount"], &done["failureCount"], &done["isSuccess"]),
+        (&json!(2), &json!(2), &json!(false))
+    );
+    assert_eq!(
+        (&done["failed"][0]["index"], &done["failed"][1]["modelAlias"]),
+        (&json!(1), &json!("n")),
+        "{done}"
+    );
+    let seen = admin.get(&format!("/api/VirtualKeys/{id}/discovery-preview")).await;
+    let ids: Vec<_> = seen["data"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect();
+    assert_eq!((ids, &seen["count"]), (vec![json!("m"), json!("m2")], &json!(2)), "not what it may not call");
+    let none =
+        admin.get(&format!("/api/VirtualKeys/{id}/discovery-preview?capability=video_generation")).await;
+    assert_eq!(none["count"], 0);
+
+    let cost =
+        json!({"modelIdPattern": "lab/*", "inputCostPerMillionTokens": 1, "outputCostPerMillionTokens": 1});
+    admin.must("POST", "/api/ModelCosts", cost).await;
+    assert_eq!(chat(&app.url, key, false).await.status, 200);
+    let used = admin
+        .get(&format!("/api/VirtualKeys/usage/by-key/{}", key.replace('/', "%2F").replace('+', "%2B")))
+        .await;
+    assert_eq!(
+        (&used["keyId"], &used["totalRequests"], &used["keyName"]),
+        (id, &json!(1), &json!("k")),
+        "{used}"
+    );
+    assert!(
+        used["totalCost"].as_f64().unwrap() > 0.0 && used["groupBalance"].as_f64().unwrap() < 1.0,
+        "{used}"
+    );
+    assert_eq!(
+        admin.send("GET", "/api/VirtualKeys/usage/by-key/condt_nobody", &Value::Null).await.status,
+        404
+    );
+    let overview = admin.get("/api/ModelCosts/overview").await;
+    assert_eq!(
+        (&overview[0]["provider"], &overview[0]["requestCount"]),
+        (&json!("lab"), &json!(1)),
+        "{overview}"
+    );
+    assert_eq!(overview[0]["totalCost"], used["totalCost"]);
+    assert_eq!(admin.get("/api/ModelCosts/name/lab/*").await["costName"], "lab/*");
+    assert_eq!(admin.get(&format!("/api/ModelCosts/provider/{lab}")).await[0]["costName"], "lab/*");
+    let csv = admin.send("GET", "/api/ModelCosts/export/csv", &Value::Null).await;
+    assert!(
+        csv.text().starts_with("Model Pattern,") && csv.text().contains("\nlab/*,1,1,"),
+        "{}",
+        csv.text()
+    );
+    let auth = format!("Bearer {}", app.admin_key);
+    let headers = [("authorization", auth.as_str()), ("content-type", "text/csv")];
+    let again =
+        app.client().try_send("POST", "/api/ModelCosts/import/csv", &headers, &csv.body).await.unwrap();
+    assert_eq!(again.json()["successCount"], 1, "{}", again.text());
+
+    let filter = json!({"filterType": "blacklist", "ipAddressOrCidr": "203.0.113.0/24"});
+    admin.must("POST", "/api/IpFilter", filter).await;
+    let settings = admin.get("/api/IpFilter/settings").await;
+    assert_eq!(settings["blacklistFilters"].as_array().unwrap().len(), 1, "{settings}");
+    let same = json!({"isEnabled": settings["isEnabled"], "filterMode": settings["filterMode"]});
+    assert_eq!(admin.send("PUT", "/api/IpFilter/settings", &same).await.status, 204);
+    let other = json!({"isEnabled": !settings["isEnabled"].as_bool().unwrap()});
+    assert_eq!(admin.send("PUT", "/api/IpFilter/settings", &other).await.status, 409);
+    for (ip, allowed) in [("203.0.113.7", false), ("198.51.100.7", true)] {
+        assert_eq!(admin.get(&format!("/api/IpFilter/check/{ip}")).await["isAllowed"], allowed, "{ip}");
+    }
+    assert_eq!(admin.send("GET", "/api/IpFilter/check/nowhere", &Value::Null).await.status, 400);
+
+    // A key for one request, in the header where Conduit's client puts it.
+    let made = app.client().post_json("/v1/auth/ephemeral-key", &[("x-api-key", key)], "{}").await.json();
+    let once = made["ephemeralKey"].as_str().unwrap();
+    let ask = async || {
+        let body = crate::process::program::chat_body("m", false);
+        app.client().post_json("/v1/chat/completions", &[("x-ephemeral-key", once)], body).await.status
+    };
+    assert_eq!((ask().await, ask().await), (200, 401));
+}

@@ -1,10 +1,12 @@
 //! The admin API beyond groups and keys: what it makes is in force at once, everywhere it should be.
 
+mod bad_input;
 mod conduit;
 mod config;
 mod replicas;
 mod resources;
 mod rotation;
+mod sealed;
 
 use serde_json::{Value, json};
 use testkit::{Response, Upstream};

@@ -1,6 +1,8 @@
 //! A budget worth k calls of fixed cost admits exactly k.
 
-use testkit::{Behaviour, Upstream, services};
+use std::time::Duration;
+
+use testkit::{Behaviour, Client, Upstream, services};
 
 use super::{chat, group_becomes, spend_all, yaml};
 use crate::admin::Admin;
@@ -27,6 +29,52 @@ async fn one_process_admits_what_is_paid_for() {
 
     admin.must("POST", &format!("/api/groups/{group}/credits"), serde_json::json!({"amount": "0.002"})).await;
     assert_eq!(spend_all(std::slice::from_ref(&app.url), &key, 3).await, 2, "and again after a credit");
+}
+
+/// Clients that go away in the middle of a stream pay for what they began, and for nothing else. Mutation: a call
+/// whose client is gone that is never settled keeps its money; one that is settled twice takes it from others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_in_the_middle_has_paid_for_one_call() {
+    let upstream = Upstream::start();
+    upstream.set_default(Behaviour::slow_body(Duration::from_millis(3)));
+    let mut app = TestApp::start(&yaml(&upstream, "")).await;
+    let admin = Admin::new(&app.url, &app.admin_key);
+    let group = admin.group("team", "0.06").await;
+    let key = admin.key("k", group).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..6 {
+        let (url, key) = (app.url.clone(), key.clone());
+        clients.spawn(async move {
+            let auth = format!("Bearer {key}");
+            let (mut begun, body) = (0, crate::process::program::chat_body("m", true));
+            loop {
+                let headers = [("authorization", auth.as_str())];
+                let mut answer = Client::new(&url).stream("/v1/chat/completions", &headers, &body).await;
+                match answer.status {
+                    200 => begun += 1,
+                    402 => return begun,
+                    status => panic!("{status}"),
+                }
+                // Two of three do not wait for the end.
+                if (client + begun) % 3 == 0 {
+                    let events = answer.collect(crate::app::PATIENCE).await;
+                    assert!(events.last().is_some_and(|event| event.contains("[DONE]")), "{events:?}");
+                }
+            }
+        });
+    }
+    let begun: usize = clients.join_all().await.into_iter().sum();
+    assert_eq!(begun, 60);
+    app.settle().await;
+    let seen = group_becomes(&admin, group, "spent", "0.06").await;
+    assert_eq!((&seen["balance"], &seen["held"]), (&"0".into(), &"0".into()));
+    assert_eq!(upstream.requests().len(), 60);
+    let usage = admin.get("/api/usage?group_by=group").await;
+    assert_eq!(
+        (&usage["total"]["requests"], &usage["total"]["cost"]),
+        (&60.into(), &"0.06".into()),
+        "{usage}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Budgets: what is admitted, what is charged, what survives.
 
+mod brokers;
 mod exact;
 mod killed;
 mod outages;

@@ -1,13 +1,18 @@
 //! `/api/ModelCosts`. A cost is read as a row of Conduit's own export is, so that both mean the same.
 
-use access::prices::{Form, Price, Prices, import};
+use access::prices::{Form, Price, Prices, import, to_conduit_csv};
+use gateway::settings::ProviderSettings;
 use http::Method;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use store::{Dimension, UsageQuery};
+
+use super::dollars::Dollars;
 
 use crate::admin::{
-    Body, Call, Created, Done, Download, IdPath, Json, Nothing, Refusal, Resource, Route, Upload, sentence,
+    Body, Call, Created, Done, Download, IdPath, Json, NamePath, Nothing, Refusal, Resource, Route, Time,
+    Upload, sentence,
 };
 use crate::routes::admin::entries::{self, Entry, Origin};
 use crate::routes::admin::prices::{import_list, own};
@@ -40,6 +45,34 @@ pub(super) fn routes() -> Vec<Route> {
             "prices.export_json.conduit",
             "Writes out costs as Conduit's JSON.",
             export_json,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/ModelCosts/export/csv",
+            "prices.export_csv.conduit",
+            "Writes out costs as Conduit's CSV.",
+            export_csv,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/ModelCosts/name/{*name}",
+            "prices.named.conduit",
+            "Shows the cost of a name.",
+            named,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/ModelCosts/provider/{id}",
+            "prices.of_provider.conduit",
+            "Lists the costs of a provider's models.",
+            of_provider,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/ModelCosts/overview",
+            "usage.overview.conduit",
+            "Shows what each model has cost.",
+            overview,
         ),
     ]
 }
@@ -193,6 +226,70 @@ async fn import_csv(call: Call<Nothing, Nothing, Upload>) -> Result<Json<Conduit
 
 async fn import_json(call: Call<Nothing, Nothing, Upload>) -> Result<Json<ConduitImported>, Refusal> {
     take_over(call, Form::ConduitJson).await
+}
+
+async fn named(call: Call<NamePath>) -> Result<Json<ConduitCost>, Refusal> {
+    Ok(Json(entries::find::<Price>(&call.shared, &call.path.name).await?.into()))
+}
+
+async fn of_provider(call: Call<IdPath>) -> Result<Json<Vec<ConduitCost>>, Refusal> {
+    let provider = entries::named_by_id::<ProviderSettings>(&call.shared, call.path.id.0).await?.name;
+    let all = entries::entries::<Price>(&call.shared).await?;
+    let of = |entry: &Entry<Price>| {
+        entry.origin == Origin::Api && entry.name.split_once('/').is_some_and(|(named, _)| named == provider)
+    };
+    Ok(Json(all.into_iter().filter(of).map(ConduitCost::from).collect()))
+}
+
+/// Which days.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct OverviewQuery {
+    /// From this day on; 30 days back when left out.
+    start_date: Option<Time>,
+    /// Until this day.
+    end_date: Option<Time>,
+}
+
+/// What a model has cost.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitModelUse {
+    model: String,
+    provider: String,
+    total_cost: Dollars,
+    request_count: i64,
+    input_tokens: i64,
+    output_tokens: i64,
+}
+
+async fn overview(call: Call<Nothing, OverviewQuery>) -> Result<Json<Vec<ConduitModelUse>>, Refusal> {
+    const DAY_MS: i64 = 86_400_000;
+    call.shared.access.settle_up().await;
+    let to = call.query.end_date.map_or_else(store::now_ms, |time| time.0).div_euclid(DAY_MS);
+    let from = call.query.start_date.map_or(to - 30, |time| time.0.div_euclid(DAY_MS));
+    let query = UsageQuery {
+        from_day: from,
+        to_day: to,
+        group_by: vec![Dimension::Model, Dimension::Provider],
+        ..UsageQuery::default()
+    };
+    let summary = call.shared.access.db().summarize_usage(&query).await?;
+    let row = |row: store::UsageRow| ConduitModelUse {
+        model: row.model.unwrap_or_default(),
+        provider: row.provider.unwrap_or_default(),
+        total_cost: Dollars(row.sums.cost),
+        request_count: row.sums.requests,
+        input_tokens: row.sums.input,
+        output_tokens: row.sums.output,
+    };
+    Ok(Json(summary.rows.into_iter().map(row).collect()))
+}
+
+async fn export_csv(call: Call) -> Result<Download, Refusal> {
+    let text = to_conduit_csv(&own(&call.shared).await?)
+        .map_err(|error| Refusal::internal(&call.who.request_id, &error as &dyn std::fmt::Display))?;
+    Ok(Download { media: "text/csv; charset=utf-8", name: "model-costs.csv", bytes: text.into() })
 }
 
 async fn export_json(call: Call) -> Result<Download, Refusal> {

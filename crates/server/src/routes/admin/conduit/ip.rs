@@ -1,6 +1,8 @@
 //! `/api/IpFilter`.
 
-use access::ip::{Cidr, IpRule, RuleAction};
+use std::net::IpAddr;
+
+use access::ip::{Cidr, FilterMode, IpRule, RuleAction, Surface};
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,27 @@ pub(super) fn routes() -> Vec<Route> {
             "ip.enabled.conduit",
             "Lists the rules that hold.",
             enabled,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/IpFilter/settings",
+            "ip.show_settings.conduit",
+            "Shows how addresses are filtered.",
+            settings,
+        ),
+        Route::conduit(
+            Method::PUT,
+            "/api/IpFilter/settings",
+            "ip.set_settings.conduit",
+            "Says how addresses are filtered, if that is how the settings file has it.",
+            set_settings,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/IpFilter/check/{ip}",
+            "ip.check.conduit",
+            "Says whether an address may come in.",
+            check,
         ),
     ]
 }
@@ -123,6 +146,105 @@ async fn create(
     };
     let made = ip_rules::make(&call.shared, rule).await?;
     Ok(Created(made.into()))
+}
+
+/// What happens to addresses that no rule names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    /// They may not come in as soon as some rule lets one in.
+    Auto,
+    /// They may come in.
+    #[serde(alias = "Permissive")]
+    Permissive,
+    /// They may not.
+    #[serde(alias = "Restrictive")]
+    Restrictive,
+}
+
+/// How addresses are filtered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitFilterSettings {
+    is_enabled: bool,
+    filter_mode: Mode,
+    default_allow: bool,
+    bypass_for_private: bool,
+    whitelist_filters: Vec<ConduitFilter>,
+    blacklist_filters: Vec<ConduitFilter>,
+}
+
+fn mode(call: &crate::state::Shared) -> (access::ip::FilterSettings, Mode) {
+    let filter = call.access.door().settings().filter;
+    let mode = match filter.mode {
+        FilterMode::Auto => Mode::Auto,
+        FilterMode::Permissive => Mode::Permissive,
+        FilterMode::Restrictive => Mode::Restrictive,
+    };
+    (filter, mode)
+}
+
+async fn settings(call: Call) -> Result<Json<ConduitFilterSettings>, Refusal> {
+    let (filter, filter_mode) = mode(&call.shared);
+    let all = ip_rules::all(&call.shared).await?;
+    let (allow, deny): (Vec<_>, Vec<_>) =
+        all.into_iter().filter(|rule| rule.enabled).partition(|rule| rule.action == RuleAction::Allow);
+    let restricts = filter_mode == Mode::Restrictive
+        || filter_mode == Mode::Auto && !(allow.is_empty() && filter.allow.is_empty());
+    Ok(Json(ConduitFilterSettings {
+        is_enabled: filter.enabled,
+        filter_mode,
+        default_allow: !restricts,
+        bypass_for_private: filter.allow_private,
+        whitelist_filters: allow.into_iter().map(ConduitFilter::from).collect(),
+        blacklist_filters: deny.into_iter().map(ConduitFilter::from).collect(),
+    }))
+}
+
+/// How addresses should be filtered.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitFilterChange {
+    is_enabled: Option<bool>,
+    filter_mode: Option<Mode>,
+}
+
+async fn set_settings(call: Call<Nothing, Nothing, Body<ConduitFilterChange>>) -> Result<Done, Refusal> {
+    let (Body(wanted), (filter, mode)) = (call.body, mode(&call.shared));
+    let same = wanted.is_enabled.is_none_or(|enabled| enabled == filter.enabled)
+        && wanted.filter_mode.is_none_or(|wanted| wanted == mode);
+    if same {
+        return Ok(Done);
+    }
+    let text =
+        "`ip.filter` belongs to the settings file: change `enabled` and `mode` there; rules are made here.";
+    Err(Refusal::conflict("set_in_file", text))
+}
+
+/// `{ip}` in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct IpPath {
+    /// An address.
+    ip: IpAddr,
+}
+
+/// Whether an address may come in.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitChecked {
+    ip_address: IpAddr,
+    is_allowed: bool,
+    denied_reason: Option<String>,
+}
+
+async fn check(call: Call<IpPath>) -> Result<Json<ConduitChecked>, Refusal> {
+    let (door, ip) = (call.shared.access.door(), call.path.ip);
+    let blocked = door.blocks().into_iter().find(|block| block.ip == access::ip::source(ip));
+    let reason = match door.allows(ip, Surface::Api) {
+        false => Some("a rule about addresses".to_owned()),
+        true => blocked.map(|block| block.reason),
+    };
+    Ok(Json(ConduitChecked { ip_address: ip, is_allowed: reason.is_none(), denied_reason: reason }))
 }
 
 async fn show(call: Call<IdPath>) -> Result<Json<ConduitFilter>, Refusal> {

@@ -1,16 +1,17 @@
 //! `/api/VirtualKeys`.
 
 use access::limits::{Limit as AtMost, Limits};
-use access::{BadKey, ModelPatterns, new_key};
+use access::{BadKey, ModelPatterns, kept_of, new_key};
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use store::{Db, KeyFields, KeyFilter, KeyRow, StoreError};
+use store::{Db, KeyFields, KeyFilter, KeyRow, StoreError, UsageQuery};
 
 use super::bad;
+use super::dollars::Dollars;
 use super::groups::ConduitGroup;
 use crate::admin::{
-    Body, Call, Created, Done, Id, IdPath, Json, Name, Nothing, Refusal, Resource, Route, Time,
+    Body, Call, Created, Done, Id, IdPath, Json, Line, Name, Nothing, Refusal, Resource, Route, Time,
 };
 use crate::routes::admin::{keys, stored};
 
@@ -19,6 +20,7 @@ const PREFIX: &str = "condt_";
 /// The role of a key that a group pays for.
 const CALLER: &str = "caller";
 const PAGE: i64 = 1000;
+const DAY_MS: i64 = 86_400_000;
 
 pub(super) fn routes() -> Vec<Route> {
     let (all, one) = ("/api/VirtualKeys", "/api/VirtualKeys/{id}");
@@ -56,6 +58,20 @@ pub(super) fn routes() -> Vec<Route> {
             "keys.maintain.conduit",
             "Disables keys whose time is over.",
             maintain,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/VirtualKeys/{id}/discovery-preview",
+            "keys.preview.conduit",
+            "Lists the models that a key may call.",
+            preview,
+        ),
+        Route::conduit(
+            Method::GET,
+            "/api/VirtualKeys/usage/by-key/{*key}",
+            "keys.usage.conduit",
+            "Shows what a key has used, by the key itself.",
+            usage,
         ),
     ]
 }
@@ -319,6 +335,102 @@ async fn group(call: Call<IdPath>) -> Result<Json<ConduitGroup>, Refusal> {
     let key = db.key(call.path.id.0).await?;
     let id = key.fields.group_id.ok_or_else(|| Refusal::not_found("This key has no group."))?;
     super::groups::find(&call.shared, id).await.map(Json)
+}
+
+/// What a model must be able to do.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct PreviewQuery {
+    /// `chat`, `chat_stream` or `embeddings`; others no model is known to have.
+    capability: Option<Line<1, 64>>,
+}
+
+/// Models that a key may call.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ConduitPreview {
+    data: Vec<ConduitModel>,
+    count: usize,
+}
+
+/// A model that a key may call.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ConduitModel {
+    id: String,
+    display_name: String,
+    provider: String,
+}
+
+async fn preview(call: Call<IdPath, PreviewQuery>) -> Result<Json<ConduitPreview>, Refusal> {
+    let row = call.shared.access.db().key(call.path.id.0).await?;
+    let list: Option<Vec<String>> = stored::read(row.fields.allowed_models);
+    let patterns = list.and_then(|list| ModelPatterns::new(&list).ok());
+    let served = ["chat", "chat_stream", "embeddings"];
+    let possible = call.query.capability.is_none_or(|wanted| served.contains(&&*wanted));
+    let in_force = call.shared.configuration.in_force();
+    let models = in_force
+        .gateway
+        .models
+        .iter()
+        .filter(|(name, _)| possible && patterns.as_ref().is_none_or(|patterns| patterns.matches(name)));
+    let data: Vec<ConduitModel> = models
+        .map(|(name, model)| ConduitModel {
+            id: name.clone(),
+            display_name: name.clone(),
+            provider: model.targets.first().map(|target| target.provider.clone()).unwrap_or_default(),
+        })
+        .collect();
+    Ok(Json(ConduitPreview { count: data.len(), data }))
+}
+
+/// `{key}` in a path.
+#[derive(Deserialize, JsonSchema)]
+struct KeyPath {
+    /// A key itself.
+    key: Line<1, 300>,
+}
+
+/// What a key has used.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitKeyUsage {
+    key_id: i64,
+    key_name: String,
+    is_enabled: bool,
+    group_id: Option<i64>,
+    group_balance: Option<Dollars>,
+    total_cost: Dollars,
+    total_requests: i64,
+    input_tokens: i64,
+    output_tokens: i64,
+    last_used_at: Option<Time>,
+}
+
+async fn usage(call: Call<KeyPath>) -> Result<Json<ConduitKeyUsage>, Refusal> {
+    let (access, unknown) = (&call.shared.access, || Refusal::not_found("There is no such key."));
+    let hash = kept_of(&call.path.key).hash;
+    // The group's balance is exact for what this replica has served.
+    access.settle_up().await;
+    let row = access.db().key_by_hash(&hash).await?.ok_or_else(unknown)?;
+    let balance = match row.fields.group_id {
+        Some(group) => Some(Dollars(access.db().group(group).await?.balance)),
+        None => None,
+    };
+    let today = store::now_ms().div_euclid(DAY_MS);
+    // A summary covers ten years at most.
+    let from_day = row.created_at.div_euclid(DAY_MS).clamp(today - 3_650, today);
+    let query = UsageQuery { from_day, to_day: today, key_id: Some(row.id), ..UsageQuery::default() };
+    let sums = access.db().summarize_usage(&query).await?.total;
+    Ok(Json(ConduitKeyUsage {
+        key_id: row.id,
+        key_name: row.fields.name,
+        is_enabled: row.fields.enabled,
+        group_id: row.fields.group_id,
+        group_balance: balance,
+        total_cost: Dollars(sums.cost),
+        total_requests: sums.requests,
+        input_tokens: sums.input,
+        output_tokens: sums.output,
+        last_used_at: row.last_used_at.map(Time),
+    }))
 }
 
 async fn maintain(call: Call) -> Result<Done, Refusal> {

@@ -6,7 +6,9 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::{Body, Call, Created, Done, Id, IdPath, Json, Nothing, Refusal, Resource, Route, Time};
+use crate::admin::{
+    Body, Call, Created, Done, Id, IdPath, Json, List, Nothing, Refusal, Resource, Route, Time, Who,
+};
 use crate::routes::admin::entries::{self, Entry, Origin};
 use crate::state::Shared;
 
@@ -24,6 +26,13 @@ pub(super) fn routes() -> Vec<Route> {
             "models.providers.conduit",
             "Lists the providers that a mapping may name.",
             providers,
+        ),
+        Route::conduit(
+            Method::POST,
+            "/api/ModelProviderMapping/bulk",
+            "models.create_many.conduit",
+            "Adds mappings; those that cannot be added are named.",
+            bulk,
         ),
     ]
 }
@@ -122,9 +131,63 @@ async fn create(
     call: Call<Nothing, Nothing, Body<ConduitMappingBody>>,
 ) -> Result<Created<ConduitMapping>, Refusal> {
     let Body(new) = call.body;
+    add(&call.shared, &call.who, new).await.map(Created)
+}
+
+/// Mappings to add.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitMappings {
+    mappings: List<ConduitMappingBody, 1000>,
+}
+
+/// What came of them.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitMappingsAdded {
+    created: Vec<ConduitMapping>,
+    failed: Vec<ConduitMappingFailed>,
+    total_processed: usize,
+    success_count: usize,
+    failure_count: usize,
+    is_success: bool,
+}
+
+/// One that was not added.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ConduitMappingFailed {
+    /// Its place, from 0.
+    index: usize,
+    model_alias: Option<String>,
+    error_message: String,
+}
+
+async fn bulk(
+    call: Call<Nothing, Nothing, Body<ConduitMappings>>,
+) -> Result<Json<ConduitMappingsAdded>, Refusal> {
+    let Body(ConduitMappings { mappings: List(mappings) }) = call.body;
+    let mut done = ConduitMappingsAdded { total_processed: mappings.len(), ..Default::default() };
+    for (index, new) in mappings.into_iter().enumerate() {
+        let model_alias = new.model_alias.clone().or_else(|| new.model_id.clone());
+        match add(&call.shared, &call.who, new).await {
+            Ok(made) => done.created.push(made),
+            Err(refusal) => {
+                let error_message = refusal.error.message.to_string();
+                done.failed.push(ConduitMappingFailed { index, model_alias, error_message });
+            }
+        }
+    }
+    done.success_count = done.created.len();
+    done.failure_count = done.failed.len();
+    done.is_success = done.failed.is_empty();
+    Ok(Json(done))
+}
+
+async fn add(shared: &Shared, who: &Who, new: ConduitMappingBody) -> Result<ConduitMapping, Refusal> {
     new.refuse_off()?;
     let needed = |field: &str| Refusal::invalid(field, format!("`{field}`: a mapping needs it."));
-    let provider = new.provider(&call.shared).await?.ok_or_else(|| needed("providerId"))?;
+    let provider = new.provider(shared).await?.ok_or_else(|| needed("providerId"))?;
     let alias = new.model_alias.or(new.model_id).ok_or_else(|| needed("modelAlias"))?;
     let model = new.provider_model_id.ok_or_else(|| needed("providerModelId"))?;
     let settings = ModelSettings {
@@ -133,8 +196,8 @@ async fn create(
         context_fallback: None,
         resilience: None,
     };
-    let made = entries::make(&call.shared, &call.who, &alias, settings).await?;
-    Ok(Created(shown(made, &ids(&call.shared).await?)))
+    let made = entries::make(shared, who, &alias, settings).await?;
+    Ok(shown(made, &ids(shared).await?))
 }
 
 async fn show(call: Call<IdPath>) -> Result<Json<ConduitMapping>, Refusal> {
