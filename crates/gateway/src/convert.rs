@@ -122,7 +122,11 @@ impl Converter {
             return None;
         }
         let error = answer.read()?;
-        let code = error.code.as_deref().unwrap_or("invalid_request");
+        // A client may know what to do about it by OpenAI's code only.
+        let code = match error.is_context_overflow() {
+            true => "context_length_exceeded",
+            false => error.code.as_deref().unwrap_or("invalid_request"),
+        };
         Some(ingress(self.client)?.error_body(class(answer.status), &error.message, None, code))
     }
 }

@@ -27,12 +27,33 @@ pub struct ProviderSettings {
     /// More keys for the same provider. All are taken in turn; one that is refused or limited rests for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_keys: Vec<Secret>,
+    /// For the kind `bedrock`: the region, and who signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsSettings>,
     /// Headers sent with every request to it, for example `OpenAI-Organization`. Values are secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
     /// Requests in flight to it at once, from one replica; more wait for nobody and go to the next target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_requests: Option<u32>,
+}
+
+/// What Amazon Bedrock wants to know. Without keys here, `api_key` is a Bedrock API key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AwsSettings {
+    /// As `eu-central-1`. Default: that of `base_url`, else `us-east-1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The access key that signs requests, as `AKIA…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// Its secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<Secret>,
+    /// The session of temporary credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Secret>,
 }
 
 /// One alias: the name clients use, and where it leads.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use access::prices::{Price, PriceTable};
 use base::Secret;
+use base::sigv4::Credentials;
 use bytes::Bytes;
-use llm::providers::{Anthropic, Endpoint, Gemini, Local, OpenAi};
+use llm::providers::{Anthropic, Aws, Bedrock, Endpoint, Gemini, Local, OpenAi};
 use llm::{Kind, Protocol, Provider};
 use telemetry::{SpanRecord, gen_ai};
 
@@ -102,7 +103,8 @@ impl ProviderEntry {
 /// no secrets, and would be found everywhere.
 pub(crate) fn secrets(settings: &ProviderSettings) -> Vec<Secret> {
     const SHORTEST: usize = 8;
-    let all = settings.api_key.iter().chain(&settings.api_keys).chain(settings.headers.values());
+    let aws = settings.aws.iter().flat_map(|aws| [&aws.secret_access_key, &aws.session_token]).flatten();
+    let all = settings.api_key.iter().chain(&settings.api_keys).chain(settings.headers.values()).chain(aws);
     all.filter(|secret| secret.expose().len() >= SHORTEST).cloned().collect()
 }
 
@@ -281,16 +283,31 @@ fn with_key(settings: &ProviderSettings, key: &Secret) -> Result<Box<dyn Provide
     make_provider(&ProviderSettings { api_key: Some(key.clone()), ..settings.clone() })
 }
 
+/// Who signs requests to AWS, and for where.
+fn aws(settings: &ProviderSettings) -> Result<Aws, String> {
+    let Some(aws) = &settings.aws else { return Ok(Aws::default()) };
+    let credentials = match (&aws.access_key_id, &aws.secret_access_key) {
+        (Some(access_key), Some(secret_key)) => Some(Credentials {
+            access_key: access_key.clone(),
+            secret_key: secret_key.clone(),
+            session_token: aws.session_token.clone(),
+        }),
+        (None, None) => None,
+        _ => return Err("`aws.access_key_id` and `aws.secret_access_key` need each other".into()),
+    };
+    Ok(Aws { region: aws.region.clone(), credentials })
+}
+
 pub(crate) fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provider>, String> {
     let kind = settings.kind;
     let base_url = settings.base_url.as_deref().or(kind.base_url());
     let endpoint = Endpoint {
         base_url: match (base_url, kind.protocol()) {
             (Some(url), _) => url.to_owned(),
-            (None, Protocol::Demo) => String::new(),
+            (None, Protocol::Demo | Protocol::Bedrock) => String::new(),
             (None, _) => return Err("`base_url` is missing".into()),
         },
-        api_key: settings.api_key.as_ref().map(|key| key.expose().to_owned()),
+        api_key: settings.api_key.as_ref().or(settings.api_keys.first()).map(|key| key.expose().to_owned()),
         headers: settings.headers.iter().map(|(n, v)| (n.clone(), v.expose().to_owned())).collect(),
     };
     match kind.protocol() {
@@ -298,6 +315,7 @@ pub(crate) fn make_provider(settings: &ProviderSettings) -> Result<Box<dyn Provi
         Protocol::OpenAi => Ok(Box::new(OpenAi::new(&endpoint)?.with_responses())),
         Protocol::Anthropic => Ok(Box::new(Anthropic::new(&endpoint)?)),
         Protocol::Gemini => Ok(Box::new(Gemini::new(&endpoint)?)),
+        Protocol::Bedrock => Ok(Box::new(Bedrock::new(&endpoint, aws(settings)?)?)),
         Protocol::OpenAiChat => Ok(Box::new(OpenAi::new(&endpoint)?)),
     }
 }

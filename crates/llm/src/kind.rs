@@ -21,6 +21,8 @@ pub enum Protocol {
     Anthropic,
     /// Gemini's own.
     Gemini,
+    /// Bedrock's Converse.
+    Bedrock,
 }
 
 /// What a kind is.
@@ -85,6 +87,14 @@ static TABLE: &[Entry] = &[
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         needs_key: true,
+    },
+    Entry {
+        name: "bedrock",
+        conduit: "Bedrock",
+        protocol: Protocol::Bedrock,
+        base_url: None,
+        env: &["AWS_BEARER_TOKEN_BEDROCK"],
+        needs_key: false,
     },
     host("mistral", "Mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]),
     host("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", &["COHERE_API_KEY", "CO_API_KEY"]),
@@ -165,7 +175,7 @@ impl Kind {
 
     /// It is nowhere unless the settings give its address.
     pub fn needs_base_url(self) -> bool {
-        self.0.base_url.is_none() && self.0.protocol != Protocol::Demo
+        self.0.base_url.is_none() && !matches!(self.0.protocol, Protocol::Demo | Protocol::Bedrock)
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod client;
 mod dialect;
 pub mod dialects;
+pub mod eventstream;
 pub mod form;
 mod kind;
 pub mod openai;

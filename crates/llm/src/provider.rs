@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use crate::client::Hold;
+use crate::providers::Framed;
 use crate::{Client, Dialect, Operation};
 
 /// One attempt, ready to be sent. The body is already in the provider's dialect.
@@ -53,6 +54,8 @@ pub struct Inbound {
 pub enum InboundBody {
     /// From a connection, which is held until the end.
     Wire(hyper::body::Incoming, Hold),
+    /// In AWS's framing, read as server-sent events.
+    Framed(Box<Framed>),
     /// Made in this process.
     Local(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
 }
@@ -61,6 +64,7 @@ impl std::fmt::Debug for InboundBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             InboundBody::Wire(..) => "Wire",
+            InboundBody::Framed(_) => "Framed",
             InboundBody::Local(_) => "Local",
         })
     }
@@ -71,6 +75,7 @@ impl InboundBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self {
             InboundBody::Local(stream) => stream.as_mut().poll_next(cx).map(|piece| piece.map(Ok)),
+            InboundBody::Framed(framed) => framed.poll_data(cx),
             InboundBody::Wire(body, Hold::Http1(lease)) => lease.poll_data(body, cx),
             InboundBody::Wire(body, Hold::Http2(_)) => loop {
                 match ready!(Pin::new(&mut *body).poll_frame(cx)) {

@@ -9,6 +9,12 @@ pub enum Surface {
     Chat,
     /// `…/embeddings`
     Embeddings,
+    /// Anthropic's `…/messages`
+    Messages,
+    /// Anthropic's `…/messages/count_tokens`
+    CountTokens,
+    /// Bedrock's `…/converse` and `…/converse-stream`
+    Converse,
     /// `…/models`
     Models,
     /// Any other path.
@@ -28,6 +34,13 @@ pub struct Ask {
     pub inputs: usize,
     /// Whether `encoding_format` of an embedding request is `base64`.
     pub base64: bool,
+}
+
+impl Surface {
+    /// Whether its answers are in [`crate::native`].
+    pub(crate) fn is_native(self) -> bool {
+        matches!(self, Surface::Messages | Surface::CountTokens | Surface::Converse)
+    }
 }
 
 impl Ask {
@@ -52,6 +65,9 @@ impl Ask {
         let surface = match path {
             _ if path.ends_with("/chat/completions") => Surface::Chat,
             _ if path.ends_with("/embeddings") => Surface::Embeddings,
+            _ if path.ends_with("/messages") => Surface::Messages,
+            _ if path.ends_with("/messages/count_tokens") => Surface::CountTokens,
+            _ if path.ends_with("/converse") || path.ends_with("/converse-stream") => Surface::Converse,
             _ if path.ends_with("/models") => Surface::Models,
             _ => Surface::Other,
         };
@@ -63,7 +79,11 @@ impl Ask {
         };
         Ask {
             surface,
-            stream: surface == Surface::Chat && body["stream"] == true,
+            stream: match surface {
+                Surface::Chat | Surface::Messages => body["stream"] == true,
+                Surface::Converse => path.ends_with("/converse-stream"),
+                _ => false,
+            },
             include_usage: body["stream_options"]["include_usage"] == true,
             inputs,
             base64: body["encoding_format"] == "base64",

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::ask::{Ask, Surface};
 use crate::chat;
+use crate::native::{self, Said};
 use crate::reply::{Ending, Framing, Piece, Reply};
 
 /// How a stream is cut.
@@ -58,6 +59,7 @@ impl Behaviour {
     pub fn ok_text(text: impl Into<String>) -> Behaviour {
         let text = text.into();
         Behaviour::chat("ok_text", move |ask| match ask.stream {
+            _ if ask.surface.is_native() => native::answer(ask, &Said::Text(&text, "end_turn")),
             true => Reply::events(chat::text_events(&text, "stop", ask.include_usage)),
             false => json(200, chat::text_body(&text, "stop")),
         })
@@ -66,6 +68,7 @@ impl Behaviour {
     /// A call of the tool [`chat::TOOL_NAME`].
     pub fn ok_tool_call() -> Behaviour {
         Behaviour::chat("ok_tool_call", |ask| match ask.stream {
+            _ if ask.surface.is_native() => native::answer(ask, &Said::Call),
             true => Reply::events(chat::tool_events(ask.include_usage)),
             false => json(200, chat::tool_body()),
         })
@@ -74,6 +77,7 @@ impl Behaviour {
     /// The usual answer without usage, even when it is asked for.
     pub fn without_usage() -> Behaviour {
         Behaviour::chat("without_usage", |ask| match ask.stream {
+            _ if ask.surface.is_native() => good(ask),
             true => Reply::events(chat::events(false)),
             false => json(200, chat::body_without_usage()),
         })
@@ -95,6 +99,12 @@ impl Behaviour {
     /// The model stopped by a content filter: two parts of content, then `finish_reason: content_filter`.
     pub fn content_filter_finish() -> Behaviour {
         Behaviour::chat("content_filter_finish", |ask| match ask.stream {
+            _ if ask.surface == Surface::Messages => {
+                native::answer(ask, &Said::Text("Hello from", "refusal"))
+            }
+            _ if ask.surface.is_native() => {
+                native::answer(ask, &Said::Text("Hello from", "guardrail_intervened"))
+            }
             true => Reply::events(chat::text_events("Hello from", "content_filter", ask.include_usage)),
             false => json(200, chat::text_body("Hello from", "content_filter")),
         })
@@ -114,10 +124,11 @@ impl Behaviour {
             400..=499 => ("The request is not valid.", "invalid_request_error", None),
             _ => ("The server had an error.", "server_error", None),
         };
-        let behaviour = Behaviour::fixed(
-            format!("error({status})"),
-            json(status, chat::error_body(message, kind, None, code)),
-        );
+        let behaviour =
+            Behaviour::custom(format!("error({status})"), move |ask| match ask.surface.is_native() {
+                true => native::error(ask, status, message),
+                false => json(status, chat::error_body(message, kind, None, code)),
+            });
         match retry_after {
             Some(value) => behaviour.with_header("retry-after", value),
             None => behaviour,
@@ -137,7 +148,11 @@ impl Behaviour {
             Some("messages"),
             Some("context_length_exceeded"),
         );
-        Behaviour::fixed("context_overflow", json(400, body))
+        Behaviour::custom("context_overflow", move |ask| match ask.surface {
+            Surface::Messages => native::error(ask, 400, "prompt is too long: 9000 tokens > 8192 maximum"),
+            Surface::Converse => native::error(ask, 400, "Input is too long for requested model."),
+            _ => json(400, body.clone()),
+        })
     }
 
     /// 400: the prompt was refused by a content filter.
@@ -148,7 +163,10 @@ impl Behaviour {
             Some("prompt"),
             Some("content_filter"),
         );
-        Behaviour::fixed("content_filter_refusal", json(400, body))
+        Behaviour::custom("content_filter_refusal", move |ask| match ask.surface.is_native() {
+            true => native::error(ask, 400, "Output blocked by content filtering policy"),
+            false => json(400, body.clone()),
+        })
     }
 
     /// An error page as a proxy in front of the provider sends it.
@@ -273,9 +291,13 @@ impl Behaviour {
         Behaviour::custom(format!("malformed_chunk_after({n})"), move |ask| {
             let mut reply = good(ask);
             match ask.stream {
-                true => reply
-                    .pieces
-                    .insert(n.min(reply.pieces.len()), Piece::now(chat::malformed_event() + "\n\n")),
+                true => {
+                    let bad = match ask.surface.is_native() {
+                        true => native::malformed_event(ask.surface),
+                        false => (chat::malformed_event() + "\n\n").into_bytes(),
+                    };
+                    reply.pieces.insert(n.min(reply.pieces.len()), Piece::now(bad));
+                }
                 false => {
                     let mut body = reply.body();
                     body.truncate(body.len() / 2);
@@ -300,11 +322,17 @@ impl Behaviour {
     /// Sends `n` events, then [`chat::error_event`], then ends the chunked body; without a stream, 500.
     pub fn error_event_after(n: usize) -> Behaviour {
         Behaviour::custom(format!("error_event_after({n})"), move |ask| {
+            if !ask.stream && ask.surface.is_native() {
+                return native::error(ask, 500, chat::ERROR_EVENT_MESSAGE);
+            }
             if !ask.stream {
                 return json(500, chat::error_body(chat::ERROR_EVENT_MESSAGE, "server_error", None, None));
             }
             let mut reply = truncated(ask, n, Ending::Complete);
-            reply.pieces.push(Piece::now(chat::error_event() + "\n\n"));
+            reply.pieces.push(Piece::now(match ask.surface.is_native() {
+                true => native::error_event(ask.surface),
+                false => (chat::error_event() + "\n\n").into_bytes(),
+            }));
             reply
         })
     }
@@ -369,7 +397,7 @@ impl Behaviour {
     /// A behaviour for chat that is [`Behaviour::ok`] for everything else.
     fn chat(name: &str, make: impl Fn(&Ask) -> Reply + Send + Sync + 'static) -> Behaviour {
         Behaviour::custom(name, move |ask| match ask.surface {
-            Surface::Chat => make(ask),
+            Surface::Chat | Surface::Messages | Surface::Converse => make(ask),
             _ => good(ask),
         })
     }
@@ -397,6 +425,7 @@ fn good(ask: &Ask) -> Reply {
         Surface::Chat if ask.stream => Reply::events(chat::events(ask.include_usage)),
         Surface::Chat => json(200, chat::body()),
         Surface::Embeddings => json(200, chat::embeddings_body(ask.inputs, ask.base64)),
+        Surface::Messages | Surface::CountTokens | Surface::Converse => native::good(ask),
         Surface::Models => json(200, chat::models_body()),
         Surface::Other => json(
             404,

@@ -288,7 +288,7 @@ fn message_body(message: &str, finish: &str) -> String {
 }
 
 /// A text in the parts that a model would send: words with the space before them, and a last full stop.
-fn pieces(text: &str) -> Vec<&str> {
+pub(crate) fn pieces(text: &str) -> Vec<&str> {
     let (mut rest, stop) = match text.strip_suffix('.') {
         Some(start) if !start.is_empty() => text.split_at(start.len()),
         _ => (text, ""),

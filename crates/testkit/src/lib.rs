@@ -20,6 +20,7 @@ pub mod chat;
 mod client;
 mod collector;
 mod faults;
+pub mod native;
 pub mod oidc;
 mod reply;
 mod server;

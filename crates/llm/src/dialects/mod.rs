@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod completions;
+pub mod converse;
 pub mod gemini;
 pub mod messages;
 pub mod responses;
@@ -29,7 +30,7 @@ pub fn egress(dialect: Dialect) -> Option<&'static dyn Egress> {
         Dialect::Responses => Some(&responses::Responses),
         Dialect::Gemini => Some(&gemini::Gemini),
         Dialect::Messages => Some(&messages::Messages),
-        Dialect::Converse => None,
+        Dialect::Converse => Some(&converse::Converse),
     }
 }
 

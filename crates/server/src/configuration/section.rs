@@ -162,6 +162,15 @@ impl Section for ProviderSettings {
         for (at, key) in settings.api_keys.iter_mut().enumerate() {
             *key = open(&key_field(at), key)?;
         }
+        if let Some(aws) = &mut settings.aws {
+            for (field, value) in
+                [(AWS_SECRET, &mut aws.secret_access_key), (AWS_SESSION, &mut aws.session_token)]
+            {
+                if let Some(value) = value {
+                    *value = open(field, value)?;
+                }
+            }
+        }
         for (header, value) in &mut settings.headers {
             *value = open(&header_field(header), value)?;
         }
@@ -174,6 +183,10 @@ impl Section for ProviderSettings {
         Ok(value)
     }
 }
+
+/// The names under which what AWS is signed with is sealed.
+const AWS_SECRET: &str = "aws.secret_access_key";
+const AWS_SESSION: &str = "aws.session_token";
 
 /// The name under which a header's value is sealed.
 fn header_field(header: &str) -> String {
@@ -207,6 +220,13 @@ impl PutSecrets for ProviderSettings {
         if !self.api_keys.is_empty() {
             let keys = self.api_keys.iter().enumerate().map(|(at, key)| text(&key_field(at), key));
             map.insert("api_keys".into(), keys.collect::<Result<Vec<_>, _>>()?.into());
+        }
+        if let (Some(aws), Some(Value::Object(map))) = (&self.aws, map.get_mut("aws")) {
+            for (field, secret) in [(AWS_SECRET, &aws.secret_access_key), (AWS_SESSION, &aws.session_token)] {
+                if let Some(secret) = secret {
+                    map.insert(field.trim_start_matches("aws.").into(), text(field, secret)?.into());
+                }
+            }
         }
         if !self.headers.is_empty() {
             let mut headers = Map::new();

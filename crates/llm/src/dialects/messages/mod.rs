@@ -27,7 +27,10 @@ use crate::dialect::{Egress, Ingress, StreamReader, StreamWriter};
 use crate::form::{Answer, ErrorClass, Frame, Losses, Prompt};
 use crate::openai::{ProviderError, Refusal};
 
+pub(in crate::dialects) use blocks::{arguments, foreign, image_type, uploaded};
 pub use count::{count_tokens, tokens_body};
+
+pub(in crate::dialects) use write::{JSON_ONLY, LEAST_BUDGET, effort, foreign_tool, note_unknown};
 
 /// The version of the API that a request made here is written in. The next one, 2026-10-21, has no sampling
 /// parameters, which many models still take; nothing else differs in what is written here.

@@ -23,6 +23,35 @@ pub(super) fn apply(work: &mut Work<'_>) {
             break;
         }
     }
+    if let Err(message) = aws(work) {
+        let origin = Origin::Env("AWS_ACCESS_KEY_ID".into());
+        work.problems.push(Problem::new(origin, &Path::default(), message));
+    }
+}
+
+/// The provider `bedrock` of the file takes what the file does not say from AWS's own variables. They do not make it:
+/// who has them may mean S3.
+fn aws(work: &mut Work<'_>) -> Result<(), String> {
+    if work.text("providers.bedrock.kind") != Some("bedrock") {
+        return Ok(());
+    }
+    let signed = work.has("providers.bedrock.api_key") || work.has("providers.bedrock.aws.access_key_id");
+    let keys: &[(&str, &str)] = &[
+        ("AWS_ACCESS_KEY_ID", "access_key_id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
+        ("AWS_SESSION_TOKEN", "session_token"),
+    ];
+    let regions: &[(&str, &str)] = &[("AWS_REGION", "region"), ("AWS_DEFAULT_REGION", "region")];
+    for (name, field) in keys.iter().filter(|_| !signed).chain(regions) {
+        let path = format!("providers.bedrock.aws.{field}");
+        if let Some(found) = work.env.get(name)?
+            && !work.has(&path)
+        {
+            work.set(&path, &found.value, &found)?;
+            work.note(format!("{name} sets {path}"));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the provider that is called as its kind is, or gives the one in the file its key. Whether it did.

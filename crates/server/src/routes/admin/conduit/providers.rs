@@ -149,6 +149,7 @@ impl ConduitProviderBody {
             kind,
             base_url: None,
             api_key: None,
+            aws: None,
             headers: std::collections::BTreeMap::new(),
             max_concurrent_requests: None,
         });

@@ -30,3 +30,28 @@ fn a_provider_in_the_file_is_given_the_key_it_has_not() {
     assert_eq!(loaded.settings.providers["groq"].api_key, None);
     assert!(loaded.notes.iter().any(|note| note.starts_with("GROQ_API_KEY is not used")));
 }
+
+#[test]
+fn bedrock_takes_what_aws_own_variables_say() {
+    let env = [
+        ("AWS_ACCESS_KEY_ID", "AKID"),
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+        ("AWS_SESSION_TOKEN", "t"),
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    let aws = |file: &str| {
+        let loaded = read(file, &env).unwrap();
+        loaded.settings.providers.get("bedrock").map(|bedrock| bedrock.aws.clone().unwrap())
+    };
+    let taken = aws("providers: {bedrock: {kind: bedrock}}").unwrap();
+    assert_eq!((taken.access_key_id.as_deref(), taken.region.as_deref()), (Some("AKID"), Some("eu-west-1")));
+    assert_eq!(taken.session_token.unwrap().expose(), "t");
+    let kept = aws(
+        "providers: {bedrock: {kind: bedrock, aws: {region: us-west-2, access_key_id: A, secret_access_key: B}}}",
+    );
+    let kept = kept.unwrap();
+    assert_eq!((kept.access_key_id.as_deref(), kept.region.as_deref()), (Some("A"), Some("us-west-2")));
+    assert_eq!(kept.session_token, None);
+    // Who has these variables may mean S3.
+    assert_eq!(aws(""), None);
+}
