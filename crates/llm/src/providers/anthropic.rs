@@ -76,7 +76,9 @@ impl Anthropic {
         headers.insert("traceparent", value(&call.trace.to_header())?);
         headers.insert("x-request-id", value(call.request_id.as_str().as_bytes())?);
         // A forwarded body is written in the version that its client names.
-        headers.extend(call.headers);
+        for (name, value) in call.headers {
+            headers.insert(name, value);
+        }
         Ok((request, call.connect_timeout))
     }
 
@@ -133,7 +135,7 @@ impl Provider for Anthropic {
 
 /// The answer to an operation that a provider has not. In OpenAI's form, since only its dialect has the operation.
 pub(super) fn no_such(provider: &str) -> Inbound {
-    let message = format!("{provider} has no embeddings: ask a model of another provider.");
+    let message = format!("{provider} answers chats only: ask a model of another provider for this.");
     let body = error_body(&ErrorBody {
         message: message.into(),
         class: "invalid_request_error",

@@ -47,8 +47,7 @@ impl WireUsage {
             cached_input,
             cache_write,
             output: self.output_tokens,
-            reasoning: 0,
-            estimated: false,
+            ..Usage::default()
         }
     }
 }

@@ -15,7 +15,7 @@ async fn a_chat_client_is_answered_by_bedrock() {
     let upstream = Upstream::start();
     let app = TestApp::start(&settings("bedrock", &upstream, NOVA)).await;
     let body = r#"{"model":"m","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"hi"}],"max_tokens":50,"user":"u"}"#;
-    let answer = app.post(CHAT, "whole", body).await;
+    let answer = app.post(CHAT, "bedrock-whole", body).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let received = &upstream.requests()[0];
     assert_eq!(received.path, "/v1/model/eu.amazon.nova-pro-v1%3A0/converse");
@@ -49,7 +49,7 @@ async fn clients_of_both_dialects_stream_from_bedrock() {
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":9,"stream":true,"stream_options":{"include_usage":true}}"#;
     for behaviour in [Behaviour::ok(), Behaviour::split_bytes([5, 1, 30], Behaviour::ok())] {
         upstream.script([behaviour]);
-        let mut stream = app.stream(CHAT, "stream", body).await;
+        let mut stream = app.stream(CHAT, "bedrock-stream", body).await;
         assert_eq!(stream.header("content-type"), Some("text/event-stream"));
         let chunks = data(&mut stream).await;
         assert_eq!(said(&chunks), (chat::CONTENT.to_owned(), "stop".to_owned()));
@@ -60,7 +60,7 @@ async fn clients_of_both_dialects_stream_from_bedrock() {
     assert_eq!(received.header("accept"), Some("application/vnd.amazon.eventstream"));
 
     let body = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
-    let events = data(&mut app.stream("/v1/messages", "messages", body).await).await;
+    let events = data(&mut app.stream("/v1/messages", "bedrock-messages", body).await).await;
     let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
     assert_eq!(text, chat::CONTENT);
     assert_eq!(events[events.len() - 2]["usage"]["cache_read_input_tokens"], chat::CACHED_TOKENS);
@@ -77,19 +77,20 @@ async fn tools_and_filters_come_back() {
     let app = TestApp::start(&settings("bedrock", &upstream, NOVA)).await;
     let tools = json!([{"type": "function", "function": {"name": chat::TOOL_NAME}}]);
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": tools});
-    let answer = app.post(CHAT, "tools", body.to_string()).await.json();
+    let answer = app.post(CHAT, "bedrock-tools", body.to_string()).await.json();
     let call = &answer["choices"][0]["message"]["tool_calls"][0];
     assert_eq!(
         (&call["id"], &call["function"]["arguments"]),
         (&json!(chat::TOOL_CALL_ID), &json!(chat::TOOL_ARGUMENTS))
     );
     body["stream"] = true.into();
-    let chunks = data(&mut app.stream(CHAT, "tools-stream", body.to_string()).await).await;
+    let chunks = data(&mut app.stream(CHAT, "bedrock-tools-stream", body.to_string()).await).await;
     let calls = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0));
     let arguments: String = calls.filter_map(|call| call["function"]["arguments"].as_str()).collect();
     assert_eq!((arguments.as_str(), said(&chunks).1.as_str()), (chat::TOOL_ARGUMENTS, "tool_calls"));
-    let filtered =
-        app.post(CHAT, "filtered", r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#).await;
+    let filtered = app
+        .post(CHAT, "bedrock-filtered", r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#)
+        .await;
     assert_eq!(filtered.json()["choices"][0]["finish_reason"], "content_filter");
 }
 
@@ -100,11 +101,12 @@ async fn a_failed_model_is_tried_again() {
     let yaml = settings("bedrock", &upstream, NOVA).replace("retries: 0", "retries: 1, backoff: 5ms");
     let app = TestApp::start(&yaml).await;
     upstream.script([Behaviour::error(424, None)]);
-    let answer = app.post(CHAT, "424", r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#).await;
+    let answer =
+        app.post(CHAT, "bedrock-424", r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#).await;
     assert_eq!((answer.status, answer.header("x-trunkline-attempts")), (200, Some("2")));
     // An exception before the first content is hidden as well.
     upstream.script([Behaviour::error_event_after(1)]);
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
-    let chunks = data(&mut app.stream(CHAT, "early", body).await).await;
+    let chunks = data(&mut app.stream(CHAT, "bedrock-early", body).await).await;
     assert_eq!(said(&chunks).0, chat::CONTENT);
 }

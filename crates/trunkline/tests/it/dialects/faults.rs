@@ -46,7 +46,8 @@ struct Seen {
     outcome: String,
 }
 
-async fn play(kind: &str, fault: Fault, stream: bool) -> Seen {
+/// Plays a fault at a provider of this kind. `against` keeps the ids of requests apart.
+async fn play(kind: &str, against: &str, fault: Fault, stream: bool) -> Seen {
     let upstream = Upstream::start();
     let (script, after) = fault.script();
     upstream.script(script);
@@ -54,8 +55,9 @@ async fn play(kind: &str, fault: Fault, stream: bool) -> Seen {
     let resilience = "retries: 1, backoff: 5ms";
     let app = TestApp::start(&settings(kind, &upstream, "up").replace("retries: 0", resilience)).await;
     let path = "/v1/chat/completions";
+    let id = format!("fault-{kind}-{against}-{fault:?}-{stream}");
     let mut seen = if stream {
-        let mut stream = app.stream(path, "fault", STREAMED).await;
+        let mut stream = app.stream(path, &id, STREAMED).await;
         let header = |name: &str| stream.header(name).map(str::to_owned);
         let (status, retry_after, attempts) =
             (stream.status, header("retry-after"), header("x-trunkline-attempts"));
@@ -71,7 +73,7 @@ async fn play(kind: &str, fault: Fault, stream: bool) -> Seen {
         let code = data.iter().find_map(|chunk| chunk["error"]["code"].as_str()).map(str::to_owned);
         Seen { status, text, done, code, retry_after, attempts, outcome: String::new() }
     } else {
-        let answer = app.post(path, "fault", WHOLE).await;
+        let answer = app.post(path, &id, WHOLE).await;
         let body = answer.json();
         let text = body["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned();
         let header = |name: &str| answer.header(name).map(str::to_owned);
@@ -85,7 +87,7 @@ async fn play(kind: &str, fault: Fault, stream: bool) -> Seen {
             outcome: String::new(),
         }
     };
-    seen.outcome = app.record("fault").await["outcome"].as_str().unwrap().to_owned();
+    seen.outcome = app.record(&id).await["outcome"].as_str().unwrap().to_owned();
     if fault == Fault::ContentFilter {
         // Each provider has a code of its own for it.
         seen.code = None;
@@ -96,8 +98,8 @@ async fn play(kind: &str, fault: Fault, stream: bool) -> Seen {
 async fn compare(kind: &str) {
     for fault in FAULTS {
         for stream in [false, true] {
-            let expected = play("openai-compatible", fault, stream).await;
-            assert_eq!(play(kind, fault, stream).await, expected, "{kind} {fault:?} stream: {stream}");
+            let expected = play("openai-compatible", kind, fault, stream).await;
+            assert_eq!(play(kind, kind, fault, stream).await, expected, "{kind} {fault:?} stream: {stream}");
         }
     }
 }

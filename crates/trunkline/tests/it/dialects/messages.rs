@@ -22,7 +22,7 @@ async fn a_chat_client_is_answered_by_an_anthropic_provider() {
     let upstream = Upstream::start();
     let app = TestApp::start(&settings("anthropic", &upstream, CLAUDE)).await;
     let body = r#"{"model":"m","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"hi"}],"max_tokens":50,"temperature":0.5,"stop":"END","seed":7}"#;
-    let answer = app.post(CHAT, "whole", body).await;
+    let answer = app.post(CHAT, "claude-whole", body).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let received = &upstream.requests()[0];
     assert_eq!(received.path, "/v1/messages");
@@ -44,7 +44,7 @@ async fn a_chat_client_is_answered_by_an_anthropic_provider() {
         &usage["prompt_tokens_details"]["cached_tokens"],
     ];
     assert_eq!(counts, [chat::PROMPT_TOKENS, chat::COMPLETION_TOKENS, chat::CACHED_TOKENS]);
-    let record = app.record("whole").await;
+    let record = app.record("claude-whole").await;
     assert_eq!((&record["outcome"], &record["dropped"]), (&json!("ok"), &json!("seed")));
 }
 
@@ -55,7 +55,7 @@ async fn a_chat_client_streams_from_an_anthropic_provider() {
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true}}"#;
     for behaviour in [Behaviour::ok(), Behaviour::split_bytes([3, 1, 7], Behaviour::ok())] {
         upstream.script([behaviour]);
-        let mut stream = app.stream(CHAT, "stream", body).await;
+        let mut stream = app.stream(CHAT, "claude-stream", body).await;
         assert_eq!(stream.header("content-type"), Some("text/event-stream"));
         let chunks = data(&mut stream).await;
         assert!(String::from_utf8_lossy(stream.received()).ends_with("data: [DONE]\n\n"));
@@ -76,7 +76,7 @@ async fn tools_go_both_ways() {
     let app = TestApp::start(&settings("anthropic", &upstream, CLAUDE)).await;
     let tools = json!([{"type": "function", "function": {"name": chat::TOOL_NAME, "parameters": {"type": "object"}}}]);
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": tools, "tool_choice": "required"});
-    let answer = app.post(CHAT, "tools", body.to_string()).await.json();
+    let answer = app.post(CHAT, "claude-tools", body.to_string()).await.json();
     let call = &answer["choices"][0]["message"]["tool_calls"][0];
     assert_eq!(
         (&call["id"], &call["function"]["name"]),
@@ -89,7 +89,7 @@ async fn tools_go_both_ways() {
     assert_eq!(sent["tool_choice"], json!({"type": "any"}));
 
     body["stream"] = true.into();
-    let chunks = data(&mut app.stream(CHAT, "tools-stream", body.to_string()).await).await;
+    let chunks = data(&mut app.stream(CHAT, "claude-tools-stream", body.to_string()).await).await;
     let calls = || chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0));
     assert_eq!(calls().find_map(|call| call["id"].as_str()), Some(chat::TOOL_CALL_ID));
     let arguments: String = calls().filter_map(|call| call["function"]["arguments"].as_str()).collect();
@@ -115,7 +115,7 @@ async fn an_anthropic_client_is_answered_by_an_openai_provider() {
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": [{"type": "text", "text": "hi"},
                 {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
-            {"role": "assistant", "tool_calls": [
+            {"role": "assistant", "content": null, "tool_calls": [
                 {"id": "toolu_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
             {"role": "tool", "content": "ok", "tool_call_id": "toolu_1"}],
             "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
@@ -142,7 +142,7 @@ async fn an_anthropic_client_streams_from_an_openai_provider() {
     let upstream = Upstream::start();
     let app = TestApp::start(&settings("openai-compatible", &upstream, "gpt")).await;
     let body = r#"{"model":"m","max_tokens":20,"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
-    let mut stream = app.stream(MESSAGES, "stream", body).await;
+    let mut stream = app.stream(MESSAGES, "messages-stream", body).await;
     let events = data(&mut stream).await;
     assert_eq!(
         upstream.requests()[0].json(),
@@ -194,7 +194,7 @@ async fn the_same_on_both_sides_is_forwarded_byte_for_byte() {
     let wire = Behaviour::ok().reply(&testkit::Ask::of("/v1/messages", streamed.as_bytes())).body();
     assert_eq!(String::from_utf8_lossy(stream.received()), String::from_utf8_lossy(&wire));
     let record = app.record("pass-stream").await;
-    let counted = [&record["input_tokens"], &record["cached_input_tokens"], &record["output_tokens"]];
+    let counted = [&record["input_tokens"], &record["cached_tokens"], &record["output_tokens"]];
     assert_eq!(counted, [&json!(11), &json!(3), &json!(7)], "{record}");
 }
 

@@ -20,7 +20,7 @@ fn settings(kind: &str, upstream: &Upstream, model: &str) -> String {
         _ => "api_key: sk-upstream-secret",
     };
     format!(
-        "providers:\n  up: {{kind: {kind}, base_url: \"{url}\", {credential}}}\nmodels:\n  m: {{targets: [{{provider: up, model: \"{model}\"}}]}}\nresilience: {{retries: 0}}\n"
+        "providers:\n  up: {{kind: {kind}, base_url: \"{url}\", {credential}}}\nmodels:\n  m: {{targets: [{{provider: up, model: \"{model}\"}}]}}\nresilience: {{retries: 0, breaker: {{failures: 1000}}}}\n"
     )
 }
 
