@@ -1,8 +1,10 @@
 //! Benchmarks that run Trunkline beside something else, in one run, on one machine.
 //!
 //! `bench gateway` measures the path of one model call against calling the provider directly and against nginx
-//! as a plain reverse proxy. The method is in `docs/benchmarks.md`.
+//! as a plain reverse proxy. `bench conversations` measures the pipeline of vCons. The method is in
+//! `docs/benchmarks.md`.
 
+mod conversations;
 mod gateway;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// The gateway beside a direct call and beside nginx: latency, throughput, CPU, memory, start-up.
     Gateway(gateway::Options),
+    /// The pipeline of vCons: posts, the way through a chain into files; CPU, memory, latency.
+    Conversations(conversations::Options),
     /// The provider that `gateway` measures against; it starts this itself, as a process of its own.
     #[command(hide = true)]
     Mock(gateway::mock::Options),
@@ -31,15 +35,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Gateway(options) => match gateway::run(&options) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) if options.gate => ExitCode::from(2),
-            Ok(false) => ExitCode::SUCCESS,
-            Err(reason) => {
-                eprintln!("\n*** THE RUN IS INVALID: its figures mean nothing ***\n{reason}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Gateway(options) => ended(gateway::run(&options), options.gate),
+        Command::Conversations(options) => ended(conversations::run(&options), options.gate),
         Command::Mock(options) => match gateway::mock::run(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {
@@ -47,5 +44,17 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// How a benchmark ended: whether all targets were met, or why its figures mean nothing.
+fn ended(run: Outcome<bool>, gate: bool) -> ExitCode {
+    match run {
+        Ok(false) if gate => ExitCode::from(2),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("\n*** THE RUN IS INVALID: its figures mean nothing ***\n{reason}");
+            ExitCode::FAILURE
+        }
     }
 }

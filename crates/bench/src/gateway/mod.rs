@@ -1,18 +1,18 @@
 //! The gateway's benchmark: the same requests straight to a mock provider, through nginx and through Trunkline.
 
-mod cpu;
+pub mod cpu;
 mod fixtures;
 mod load;
 mod measures;
 pub mod mock;
 mod nginx;
-mod process;
+pub mod process;
 mod reply;
 mod report;
 mod rounds;
 mod stream;
 mod subject;
-mod trunkline;
+pub mod trunkline;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

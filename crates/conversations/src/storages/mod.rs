@@ -1,5 +1,7 @@
 //! The storages, one file each, and the table of their names.
 
+mod chatgpt_files;
+mod dataverse;
 mod day;
 mod elasticsearch;
 mod file;
@@ -74,6 +76,18 @@ const TABLE: &[Module] = &[
         make: vcon_mcp::make,
     },
     Module { name: webhook::MODULE, aliases: &["webhook"], options: webhook::OPTIONS, make: webhook::make },
+    Module {
+        name: dataverse::MODULE,
+        aliases: &["dataverse"],
+        options: dataverse::OPTIONS,
+        make: dataverse::make,
+    },
+    Module {
+        name: chatgpt_files::MODULE,
+        aliases: &["chatgpt_files"],
+        options: chatgpt_files::OPTIONS,
+        make: chatgpt_files::make,
+    },
 ];
 
 /// Makes a storage. The module's name is as in the Conserver's file: `storage.file`.
