@@ -585,6 +585,7 @@ async fn keep_tidy(access: Arc<Access>, audit: Duration, requests: Duration) {
             db.prune_requests(before(requests)).await?;
             db.prune_notifications(before(audit)).await?;
             db.prune_idempotency().await?;
+            db.prune_responses().await?;
             db.prune_changes().await?;
             db.prune_single_use_keys(now_ms()).await
         };

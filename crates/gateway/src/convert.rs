@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base::RequestId;
 use bytes::Bytes;
 use http::StatusCode;
 use llm::dialects::{egress, ingress};
@@ -46,15 +47,18 @@ pub(crate) struct Converter {
 impl Converter {
     pub(crate) fn new(operation: Operation, client: Dialect, body: &[u8]) -> Self {
         let marks: [&[u8]; 2] = [b"\"tl:", b"\"tl-call:"];
-        let sealed =
-            client == Dialect::Messages && marks.iter().any(|mark| memmem::find(body, mark).is_some());
+        let sealed = matches!(client, Dialect::Messages | Dialect::Responses)
+            && marks.iter().any(|mark| memmem::find(body, mark).is_some());
         Converter { operation, client, sealed, prompt: None }
     }
 
     /// How a provider is spoken to.
-    pub(crate) fn codec(&self, provider: &dyn Provider) -> Codec {
+    pub(crate) fn codec(&self, provider: &dyn Provider, record: &Record) -> Codec {
         let spoken = provider.dialects();
-        if self.sealed && self.operation == Operation::Chat && spoken.contains(&self.client) {
+        // What was kept here may hold what another provider made, which this one would refuse.
+        let kept_here = record.earlier.as_ref().is_some_and(|earlier| earlier.provider.is_none());
+        let sealed = self.sealed && self.operation == Operation::Chat;
+        if (sealed || kept_here) && spoken.contains(&self.client) {
             return Codec::Convert(self.client);
         }
         match spoken.first() {
@@ -91,7 +95,11 @@ impl Converter {
         };
         if self.prompt.is_none() {
             let path = record.path.as_ref().map(|(model, stream)| (model.as_str(), *stream));
-            self.prompt = Some(Arc::new(reader.read_prompt(&record.body, path)?));
+            let mut prompt = reader.read_prompt(&record.body, path)?;
+            if let Some(earlier) = &record.earlier {
+                prompt.echo.insert("previous_response_id".into(), earlier.id.as_str().into());
+            }
+            self.prompt = Some(Arc::new(prompt));
         }
         match &self.prompt {
             Some(prompt) => writer.write_prompt(prompt, model, losses),
@@ -105,7 +113,7 @@ impl Converter {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let frame = match (codec, &self.prompt) {
             (Codec::Convert(origin), Some(prompt)) => Some(Frame {
-                id: record.request_id.as_str().to_owned(),
+                id: self.id(record),
                 model: record.model.clone(),
                 origin,
                 created,
@@ -114,6 +122,15 @@ impl Converter {
             _ => None,
         };
         Translation { client: self.client, provider, frame }
+    }
+
+    /// The id of an answer. A response can be asked for by it, so it is never the caller's to choose.
+    fn id(&self, record: &Record) -> String {
+        if self.client != Dialect::Responses {
+            return record.request_id.as_str().to_owned();
+        }
+        let [first, second] = [RequestId::generate(), RequestId::generate()];
+        format!("{}{}", first.as_str().trim_start_matches("req_"), second.as_str().trim_start_matches("req_"))
     }
 
     /// A provider's refusal in the client's dialect; `None` when it is in that already.

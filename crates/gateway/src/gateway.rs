@@ -24,6 +24,7 @@ use crate::control::Control;
 use crate::convert::{Codec, Converter};
 use crate::error::Error;
 use crate::failure::{ErrorAnswer, Failure, Verdict};
+use crate::kept::pinned;
 use crate::meter::{Meter, Running};
 use crate::metrics::GatewayMetrics;
 use crate::relay::Relay;
@@ -140,6 +141,14 @@ impl Gateway {
         Ok(Gateway { shared: Arc::clone(&self.shared), client: Client::default(), desk })
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// What changes its settings, from anywhere.
     pub fn control(&self) -> Control {
         Control::new(Arc::clone(&self.shared))
@@ -230,6 +239,10 @@ impl Gateway {
         let route = match snapshot.route(&envelope.model, &self.shared.metrics) {
             Ok(route) => route,
             Err(error) => return Err(refuse(meter, error)),
+        };
+        let route = match pinned(&route, meter.record().earlier.as_ref()) {
+            Ok(pinned) => pinned.unwrap_or(route),
+            Err(refusal) => return Err(refuse(meter, refusal.into())),
         };
         let larger = route.context_fallback.as_deref();
         let larger = larger.and_then(|larger| snapshot.route(larger, &self.shared.metrics).ok());
@@ -485,7 +498,7 @@ impl Tour<'_> {
             );
             return Err(Failure::Unfit(Refusal { message: text, param: Some("model") }));
         }
-        let (codec, body, headers) = match self.converter.codec(target.provider.keys.any()) {
+        let (codec, body, headers) = match self.converter.codec(target.provider.keys.any(), record) {
             Codec::Forward => {
                 let body = self.envelope.splice(&record.body, &target.model);
                 (Codec::Forward, body, record.headers.clone())
@@ -498,6 +511,7 @@ impl Tour<'_> {
             }
         };
         record.attempts += 1;
+        record.converted = codec != Codec::Forward;
         let dialect = self.converter.spoken(codec);
         let outbound = Outbound {
             operation: record.operation,

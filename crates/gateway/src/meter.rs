@@ -18,6 +18,7 @@ use llm::form::Losses;
 use llm::{Dialect, Operation, tokens};
 
 use crate::gateway::{Call, Place, Shared};
+use crate::kept::Earlier;
 use crate::snapshot::Target;
 use crate::spans;
 
@@ -46,8 +47,12 @@ pub(crate) struct Record {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Quality and size of the pictures asked for.
     pub(crate) image: (Option<String>, Option<String>),
+    /// What the call goes on from.
+    pub(crate) earlier: Option<Earlier>,
     /// What the conversion for the last target could not carry.
     pub(crate) losses: Losses,
+    /// Whether it was converted for the last target.
+    pub(crate) converted: bool,
     /// The model asked for; empty until the body was read.
     pub(crate) model: String,
     pub(crate) stream: bool,
@@ -90,6 +95,10 @@ pub(crate) struct Running {
 pub struct Facts {
     /// `provider/model` of the target that answered, or was tried last.
     pub target: Option<Arc<str>>,
+    /// The name of the target's provider.
+    pub provider: Option<Arc<str>>,
+    /// The target was sent another request than the client's: one in its own dialect.
+    pub converted: bool,
     /// Attempts made.
     pub attempts: u32,
     /// Our own time until now: everything but waiting for providers.
@@ -117,8 +126,10 @@ impl Meter {
             dialect,
             path,
             headers,
+            earlier: None,
             losses: Losses::default(),
             image: (None, None),
+            converted: false,
             model: String::new(),
             stream: false,
             target: None,
@@ -163,6 +174,8 @@ impl Meter {
         shared.metrics.overhead.observe(overhead.as_secs_f64());
         Facts {
             target: record.target.as_ref().map(|t| Arc::clone(&t.id)),
+            provider: record.target.as_ref().map(|t| Arc::clone(&t.provider.name)),
+            converted: record.converted,
             attempts: record.attempts,
             overhead,
             cost: record.cost,
@@ -171,6 +184,11 @@ impl Meter {
             limits,
             dropped: record.losses.names().to_vec(),
         }
+    }
+
+    /// The call goes on from an earlier one.
+    pub fn goes_on_from(&mut self, earlier: Earlier) {
+        self.record().earlier = Some(earlier);
     }
 
     /// The limits let it pass.

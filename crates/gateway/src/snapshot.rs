@@ -213,6 +213,16 @@ impl Snapshot {
         Err(Error::UnknownModel { model: model.to_owned(), providers: names.join(", ") })
     }
 
+    /// A provider by its name.
+    pub(crate) fn provider(&self, name: &str) -> Option<Arc<ProviderEntry>> {
+        self.providers.get(name).map(Arc::clone)
+    }
+
+    /// How long to wait where nothing else is said.
+    pub(crate) fn resilience(&self) -> &ResilienceSettings {
+        &self.resilience
+    }
+
     /// The names a client can use without knowing more: aliases, then models that providers are known to have.
     pub(crate) fn model_names(&self) -> Vec<(String, String)> {
         let aliases = self.aliases.keys().map(|alias| (alias.clone(), "trunkline".to_owned()));

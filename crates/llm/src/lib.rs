@@ -20,4 +20,4 @@ pub use client::Client;
 pub use dialect::{Dialect, Egress, Ingress, StreamReader, StreamWriter};
 pub use kind::{Kind, Protocol};
 pub use operation::Operation;
-pub use provider::{BodyError, Inbound, InboundBody, Outbound, Provider, SendError};
+pub use provider::{AskKept, BodyError, Inbound, InboundBody, Outbound, Provider, SendError};

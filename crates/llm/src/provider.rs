@@ -9,7 +9,7 @@ use base::{RequestId, TraceContext};
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
 use crate::client::Hold;
@@ -136,6 +136,21 @@ pub enum SendError {
     Request(String),
 }
 
+/// What is asked about a response that a provider keeps (`/v1/responses/{id}`).
+#[derive(Clone, Debug)]
+pub struct AskKept {
+    /// `GET`, `DELETE` or `POST`.
+    pub method: Method,
+    /// What follows `/responses` in the path, with its query.
+    pub below: String,
+    /// The span of this attempt, sent as `traceparent`.
+    pub trace: TraceContext,
+    /// The request it belongs to, sent as `x-request-id`.
+    pub request_id: RequestId,
+    /// For the handshakes of a new connection.
+    pub connect_timeout: Duration,
+}
+
 /// Somebody who answers model calls.
 pub trait Provider: Send + Sync {
     /// The dialects of chat it speaks. What comes in one of them is forwarded as it is; everything else is written
@@ -170,6 +185,16 @@ pub trait Provider: Send + Sync {
         connect_timeout: Duration,
     ) -> Option<BoxFuture<'a, Result<Inbound, SendError>>> {
         let _ = (client, connect_timeout);
+        None
+    }
+
+    /// Asks about a response that it keeps. `None`: it keeps none.
+    fn ask_kept<'a>(
+        &'a self,
+        client: &'a Client,
+        ask: AskKept,
+    ) -> Option<BoxFuture<'a, Result<Inbound, SendError>>> {
+        let _ = (client, ask);
         None
     }
 

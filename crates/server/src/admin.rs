@@ -27,6 +27,7 @@ mod types;
 pub(crate) use answer::{Created, Done, Download, Events, Item, Json, Page, Report, Resource};
 pub(crate) use call::{Call, Nothing, Who};
 pub(crate) use docs::page as docs_page;
+pub(crate) use fields::percent_decode;
 pub(crate) use input::{Body, Maybe, NameField, Named, Patch, Upload, decode_json};
 pub(crate) use openapi::document as openapi_document;
 pub(crate) use refusal::{Refusal, sentence};

@@ -69,6 +69,8 @@ pub(crate) struct Edge {
 /// The routes whose log line is the model call's account, which the gateway writes.
 const CALLS: &[&str] = &[
     "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
     "/v1/embeddings",
     "/v1/messages",
     "/v1beta/models/{model}:generateContent",

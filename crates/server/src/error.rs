@@ -73,6 +73,7 @@ pub(crate) fn dialect_at(path: &str) -> Dialect {
         _ if below("/v1/messages") => Dialect::Messages,
         _ if below("/v1beta") => Dialect::Gemini,
         _ if below("/v1/responses") => Dialect::Responses,
+        _ if below("/v1/completions") => Dialect::Completions,
         _ => Dialect::Chat,
     }
 }

@@ -10,7 +10,7 @@ use base::Kind;
 
 use crate::admin::{dispatch, is_admin};
 use crate::error::{ApiError, dialect_at};
-use crate::routes::{admin, anthropic, ephemeral, gemini, health, metrics, openai, version};
+use crate::routes::{admin, anthropic, ephemeral, gemini, health, metrics, openai, responses, version};
 use crate::settings::Role;
 use crate::state::App;
 
@@ -48,6 +48,14 @@ fn probes() -> Router<Arc<App>> {
 fn gateway() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat).fallback(only_post))
+        .route("/v1/completions", post(openai::completions).fallback(only_post))
+        .route("/v1/responses", post(responses::create).fallback(only_post))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::get).delete(responses::delete).fallback(only_get_or_delete),
+        )
+        .route("/v1/responses/{id}/input_items", get(responses::input_items).fallback(only_get))
+        .route("/v1/responses/{id}/cancel", post(responses::cancel).fallback(only_post))
         .route("/v1/embeddings", post(openai::embeddings).fallback(only_post))
         .route("/v1/moderations", post(openai::moderations).fallback(only_post))
         .route("/v1/rerank", post(openai::rerank).fallback(only_post))
@@ -78,6 +86,8 @@ fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {
 pub(crate) fn pattern(path: &str) -> &'static str {
     const FIXED: &[&str] = &[
         "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
         "/v1/embeddings",
         "/v1/moderations",
         "/v1/rerank",
@@ -111,6 +121,11 @@ pub(crate) fn pattern(path: &str) -> &'static str {
             Some((_, "countTokens")) => "/v1beta/models/{model}:countTokens",
             _ => "/v1beta/models/{model}",
         },
+        None if path.starts_with("/v1/responses/") => match path.rsplit('/').next() {
+            Some("input_items") => "/v1/responses/{id}/input_items",
+            Some("cancel") => "/v1/responses/{id}/cancel",
+            _ => "/v1/responses/{id}",
+        },
         None if is_admin(path) => admin::table().pattern(path),
         None => "unmatched",
     }
@@ -135,6 +150,10 @@ async fn not_found(request: Request) -> Response {
 
 async fn only_get() -> Response {
     ApiError::method_not_allowed("GET, HEAD").into_response()
+}
+
+async fn only_get_or_delete(request: Request) -> Response {
+    ApiError::method_not_allowed("GET, HEAD, DELETE").response(dialect_at(request.uri().path()))
 }
 
 async fn only_post(request: Request) -> Response {

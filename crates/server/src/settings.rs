@@ -38,6 +38,8 @@ pub struct ServerSettings {
     pub max_body: ByteSize,
     /// The largest form with files: sound to be transcribed, pictures to be edited.
     pub max_upload: ByteSize,
+    /// What is kept of `/v1/responses`.
+    pub responses: ResponsesSettings,
     /// For the whole head of a request to arrive, from when the connection was last in use: so it is also how
     /// long an idle connection is kept. Longer than the 60 s for which load balancers keep theirs.
     pub header_timeout: Duration,
@@ -67,6 +69,7 @@ impl Default for ServerSettings {
             threads: None,
             max_body: ByteSize(20 << 20),
             max_upload: ByteSize(100 << 20),
+            responses: ResponsesSettings::default(),
             header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             max_concurrent_requests: 4096,
@@ -82,6 +85,22 @@ impl ServerSettings {
         self.listeners.clone().unwrap_or_else(|| {
             vec![ListenerSettings { addr: self.listen, roles: self.roles.clone(), tls: self.tls.clone() }]
         })
+    }
+}
+
+/// `server.responses:`, what is kept of `/v1/responses` for callers who do not say `store: false`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResponsesSettings {
+    /// How long a response can be asked for or gone on from; `0s` keeps none.
+    pub retention: Duration,
+    /// The largest response that is kept, with all the items it was made from.
+    pub max_size: ByteSize,
+}
+
+impl Default for ResponsesSettings {
+    fn default() -> Self {
+        ResponsesSettings { retention: Duration::from_secs(30 * 86_400), max_size: ByteSize(8 << 20) }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::admin::Admin;
 use crate::configuration::Configuration;
 use crate::dependencies::Dependencies;
 use crate::routes::ephemeral::Made;
-use crate::settings::{MetricsAccess, ServerSettings};
+use crate::settings::{MetricsAccess, ResponsesSettings, ServerSettings};
 
 /// Which build is running.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,7 @@ pub(crate) struct Limits {
     pub(crate) max_body: usize,
     pub(crate) max_upload: usize,
     pub(crate) body_timeout: Duration,
+    pub(crate) responses: ResponsesSettings,
     pub(crate) metrics_access: MetricsAccess,
     pub(crate) metrics_enabled: bool,
     pub(crate) health_enabled: bool,
@@ -86,6 +87,7 @@ impl From<&ServerSettings> for Limits {
             max_body: usize::try_from(settings.max_body.0).unwrap_or(usize::MAX),
             max_upload: usize::try_from(settings.max_upload.0).unwrap_or(usize::MAX),
             body_timeout: settings.body_timeout.0,
+            responses: settings.responses,
             metrics_access: settings.metrics_access,
             metrics_enabled: settings.metrics_enabled,
             health_enabled: settings.health_enabled,

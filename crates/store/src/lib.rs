@@ -14,6 +14,7 @@ mod migrate;
 mod notifications;
 mod queue;
 mod resources;
+mod responses;
 pub mod settings;
 mod sql;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use migrate::{MIGRATIONS, Migration};
 pub use notifications::{Notice, NotificationRow};
 pub use queue::StoreQueue;
 pub use resources::{Imported, MANY, Resource, ResourceDraft};
+pub use responses::{Place, StoredResponse};
 pub use time::now_ms;
 pub use usage::{
     Calls, Dimension, RequestFilter, RequestRow, USAGE_FORM, USAGE_ROWS, UsageCall, UsageOf, UsageQuery,

@@ -67,6 +67,12 @@ pub const MIGRATIONS: &[Migration] = &[
         readable_from: 1,
         sql: include_str!("../migrations/0003_notifications.sql"),
     },
+    Migration {
+        version: 4,
+        name: "responses",
+        readable_from: 1,
+        sql: include_str!("../migrations/0004_responses.sql"),
+    },
 ];
 
 /// A number that other programs on the same PostgreSQL will hardly lock.

@@ -17,6 +17,14 @@ pub enum Surface {
     Converse,
     /// `…/models`
     Models,
+    /// `…/completions`
+    Completions,
+    /// `…/responses`
+    Responses,
+    /// `…/responses/ID`
+    Response,
+    /// `…/responses/ID/input_items`
+    ResponseItems,
     /// Any other path.
     Other,
 }
@@ -26,6 +34,8 @@ pub enum Surface {
 pub struct Ask {
     /// The part of the API.
     pub surface: Surface,
+    /// The method is `DELETE`.
+    pub delete: bool,
     /// `stream` of the body.
     pub stream: bool,
     /// `stream_options.include_usage` of the body.
@@ -46,7 +56,14 @@ impl Surface {
 impl Ask {
     /// A chat request without streaming.
     pub fn chat() -> Ask {
-        Ask { surface: Surface::Chat, stream: false, include_usage: false, inputs: 1, base64: false }
+        Ask {
+            surface: Surface::Chat,
+            delete: false,
+            stream: false,
+            include_usage: false,
+            inputs: 1,
+            base64: false,
+        }
     }
 
     /// A streaming chat request.
@@ -69,6 +86,10 @@ impl Ask {
             _ if path.ends_with("/messages/count_tokens") => Surface::CountTokens,
             _ if path.ends_with("/converse") || path.ends_with("/converse-stream") => Surface::Converse,
             _ if path.ends_with("/models") => Surface::Models,
+            _ if path.ends_with("/completions") => Surface::Completions,
+            _ if path.ends_with("/responses") => Surface::Responses,
+            _ if path.contains("/responses/") && path.ends_with("/input_items") => Surface::ResponseItems,
+            _ if path.contains("/responses/") => Surface::Response,
             _ => Surface::Other,
         };
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -77,12 +98,14 @@ impl Ask {
             Value::Array(inputs) if !inputs.iter().all(Value::is_number) => inputs.len(),
             _ => 1,
         };
+        let streams = matches!(surface, Surface::Chat | Surface::Completions | Surface::Responses);
         Ask {
             surface,
+            delete: false,
             stream: match surface {
-                Surface::Chat | Surface::Messages => body["stream"] == true,
                 Surface::Converse => path.ends_with("/converse-stream"),
-                _ => false,
+                Surface::Messages => body["stream"] == true,
+                _ => streams && body["stream"] == true,
             },
             include_usage: body["stream_options"]["include_usage"] == true,
             inputs,

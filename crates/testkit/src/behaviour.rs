@@ -12,8 +12,10 @@ use bytes::Bytes;
 
 use crate::ask::{Ask, Surface};
 use crate::chat;
+use crate::completions;
 use crate::native::{self, Said};
 use crate::reply::{Ending, Framing, Piece, Reply};
+use crate::responses;
 
 /// How a stream is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,9 +331,12 @@ impl Behaviour {
                 return json(500, chat::error_body(chat::ERROR_EVENT_MESSAGE, "server_error", None, None));
             }
             let mut reply = truncated(ask, n, Ending::Complete);
-            reply.pieces.push(Piece::now(match ask.surface.is_native() {
-                true => native::error_event(ask.surface),
-                false => (chat::error_event() + "\n\n").into_bytes(),
+            reply.pieces.push(Piece::now(match ask.surface {
+                Surface::Responses => {
+                    (responses::error_event(chat::ERROR_EVENT_MESSAGE) + "\n\n").into_bytes()
+                }
+                _ if ask.surface.is_native() => native::error_event(ask.surface),
+                _ => (chat::error_event() + "\n\n").into_bytes(),
             }));
             reply
         })
@@ -427,6 +432,13 @@ fn good(ask: &Ask) -> Reply {
         Surface::Embeddings => json(200, chat::embeddings_body(ask.inputs, ask.base64)),
         Surface::Messages | Surface::CountTokens | Surface::Converse => native::good(ask),
         Surface::Models => json(200, chat::models_body()),
+        Surface::Completions if ask.stream => Reply::events(completions::events(ask.include_usage)),
+        Surface::Completions => json(200, completions::body()),
+        Surface::Responses if ask.stream => Reply::events(responses::events()),
+        Surface::Responses => json(200, responses::body()),
+        Surface::Response if ask.delete => json(200, responses::deleted_body()),
+        Surface::Response => json(200, responses::body()),
+        Surface::ResponseItems => json(200, responses::input_items_body()),
         Surface::Other => json(
             404,
             chat::error_body("Unknown request URL.", "invalid_request_error", None, Some("unknown_url")),

@@ -259,6 +259,7 @@ async fn serve(stream: TcpStream, mut gate: Gate, shared: Shared) {
         };
         let last = received.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let ask = Ask::of(&received.path, &received.body);
+        let ask = Ask { delete: received.method == "DELETE", ..ask };
         let mut behaviour = None;
         shared.send_modify(|state| {
             behaviour = Some(state.script.pop_front().unwrap_or_else(|| state.default.clone()));

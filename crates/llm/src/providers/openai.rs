@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
 use crate::client::Origin;
-use crate::{Client, Dialect, Inbound, InboundBody, Operation, Outbound, Provider, SendError};
+use crate::{AskKept, Client, Dialect, Inbound, InboundBody, Operation, Outbound, Provider, SendError};
 
 /// Where a provider is, and what it wants to see.
 #[derive(Clone, Debug)]
@@ -156,6 +156,34 @@ impl Provider for OpenAi {
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         Some(Box::pin(async move {
             let (answer, hold) = client.send(&self.origin, request, connect_timeout).await?;
+            let (head, body) = answer.into_parts();
+            Ok(Inbound { status: head.status, headers: head.headers, body: InboundBody::Wire(body, hold) })
+        }))
+    }
+
+    fn ask_kept<'a>(
+        &'a self,
+        client: &'a Client,
+        ask: AskKept,
+    ) -> Option<BoxFuture<'a, Result<Inbound, SendError>>> {
+        if !self.dialects.contains(&Dialect::Responses) {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let wrong = |error: &dyn std::fmt::Display| SendError::Request(error.to_string());
+            let uri = format!("{}{}", self.responses, ask.below);
+            let mut request = Request::new(Full::default());
+            *request.uri_mut() = uri.parse().map_err(|e: http::uri::InvalidUri| wrong(&e))?;
+            let value = |text: &[u8]| HeaderValue::from_bytes(text).map_err(|e| wrong(&e));
+            request.headers_mut().clone_from(&self.headers);
+            if ask.method != Method::POST {
+                request.headers_mut().remove(CONTENT_TYPE);
+            }
+            *request.method_mut() = ask.method;
+            request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+            request.headers_mut().insert("traceparent", value(&ask.trace.to_header())?);
+            request.headers_mut().insert("x-request-id", value(ask.request_id.as_str().as_bytes())?);
+            let (answer, hold) = client.send(&self.origin, request, ask.connect_timeout).await?;
             let (head, body) = answer.into_parts();
             Ok(Inbound { status: head.status, headers: head.headers, body: InboundBody::Wire(body, hold) })
         }))

@@ -4,14 +4,15 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use access::Caller;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use base::{Kind, Money};
 use bytes::Bytes;
-use gateway::{Call, CallError, Facts, Relay, Reply};
+use gateway::{Call, CallError, Facts, Meter, Relay, Reply};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Frame;
 use llm::openai::reads_form;
 use llm::{Dialect, Operation};
@@ -19,6 +20,7 @@ use llm::{Dialect, Operation};
 use crate::body::read_body;
 use crate::edge::{Edge, add};
 use crate::error::ApiError;
+use crate::routes::responses::{self, Keep, Keeping};
 use crate::state::App;
 
 const X_TARGET: HeaderName = HeaderName::from_static("x-trunkline-target");
@@ -67,27 +69,33 @@ pub(crate) async fn call(app: &App, asked: Asked, request: Request) -> Response 
             .response(dialect);
     };
     let call = Call { operation, dialect, path, headers, request_id, trace, arrived };
+    let mut keep = None;
     let replied = match app.gateway.begin(&caller, call) {
         Err(overloaded) => Err(overloaded),
         Ok(mut meter) => match read_body(is_form, &head.headers, body, &app.shared.limits.load()).await {
-            Ok(body) => app.gateway.call(meter, body).await,
-            Err(error) => {
-                meter.refused(error.code);
-                meter.head(error.status().as_u16());
-                return error.response(dialect);
-            }
+            Ok(body) => match prepare(app, dialect, &caller, &mut meter, body).await {
+                Ok((body, kept)) => {
+                    keep = kept;
+                    app.gateway.call(meter, body).await
+                }
+                Err(error) => return refused(meter, error, dialect),
+            },
+            Err(error) => return refused(meter, error, dialect),
         },
     };
     let (mut response, facts) = match replied {
         Ok(Reply::Whole { status, content_type, body, mut meter }) => {
             let facts = meter.head(status.as_u16());
+            if let Some(keep) = keep.take().filter(|_| status == StatusCode::OK) {
+                keep.whole(&body, &facts).await;
+            }
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = status;
             *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             (response, facts)
         }
-        Ok(Reply::Stream(relay)) => stream(relay),
+        Ok(Reply::Stream(relay)) => stream(relay, keep),
         Err(CallError { error, mut meter }) => {
             let shown = ApiError::from(&error);
             let facts = meter.head(shown.status().as_u16());
@@ -100,9 +108,34 @@ pub(crate) async fn call(app: &App, asked: Asked, request: Request) -> Response 
     response
 }
 
-fn stream(mut relay: Relay) -> (Response, Facts) {
+/// The request was refused before the gateway saw it.
+fn refused(mut meter: Meter, error: ApiError, dialect: Dialect) -> Response {
+    meter.refused(error.code);
+    meter.head(error.status().as_u16());
+    error.response(dialect)
+}
+
+/// What a surface does with a body before it is asked with.
+async fn prepare(
+    app: &App,
+    dialect: Dialect,
+    caller: &Caller,
+    meter: &mut Meter,
+    body: Bytes,
+) -> Result<(Bytes, Option<Keep>), ApiError> {
+    match dialect {
+        Dialect::Responses => responses::prepare(app, caller, meter, body).await,
+        _ => Ok((body, None)),
+    }
+}
+
+fn stream(mut relay: Relay, keep: Option<Keep>) -> (Response, Facts) {
     let facts = relay.meter().head(200);
-    let mut response = Response::new(Body::new(Streaming(relay)));
+    let streaming = match keep {
+        Some(keep) => Streaming::Kept(Box::new(Keeping::new(relay, facts.clone(), keep))),
+        None => Streaming::Plain(relay),
+    };
+    let mut response = Response::new(Body::new(streaming));
     *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -150,7 +183,15 @@ fn dropped(names: &[String]) -> Option<HeaderValue> {
 }
 
 /// A relay as an HTTP body.
-struct Streaming(Relay);
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is boxed as a body; the usual kind needs no box of its own"
+)]
+enum Streaming {
+    Plain(Relay),
+    /// What it brings is kept as well.
+    Kept(Box<Keeping>),
+}
 
 impl http_body::Body for Streaming {
     type Data = Bytes;
@@ -160,6 +201,10 @@ impl http_body::Body for Streaming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_piece(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        let polled = match &mut *self {
+            Streaming::Plain(relay) => relay.poll_piece(cx),
+            Streaming::Kept(keeping) => keeping.poll_piece(cx),
+        };
+        polled.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

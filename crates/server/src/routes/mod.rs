@@ -8,4 +8,5 @@ pub(crate) mod gemini;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod openai;
+pub(crate) mod responses;
 pub(crate) mod version;

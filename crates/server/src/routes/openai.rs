@@ -1,4 +1,4 @@
-//! OpenAI's surface: `/v1/chat/completions`, `/v1/embeddings`, `/v1/models`.
+//! OpenAI's surface: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models`.
 
 use std::sync::Arc;
 
@@ -18,6 +18,11 @@ use crate::state::App;
 /// `POST /v1/chat/completions`.
 pub(crate) async fn chat(State(app): State<Arc<App>>, request: Request) -> Response {
     call(&app, Asked::new(Operation::Chat, Dialect::Chat), request).await
+}
+
+/// `POST /v1/completions`.
+pub(crate) async fn completions(State(app): State<Arc<App>>, request: Request) -> Response {
+    call(&app, Asked::new(Operation::Chat, Dialect::Completions), request).await
 }
 
 /// `POST /v1/embeddings`.

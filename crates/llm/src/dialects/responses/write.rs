@@ -157,11 +157,8 @@ impl Items<'_> {
             true => json!([]),
             false => json!([{"type": "summary_text", "text": thought.text}]),
         };
-        let mut item = json!({"type": "reasoning", "summary": summary, "encrypted_content": signature});
-        if let Some(id) = &thought.id {
-            item["id"] = id.as_str().into();
-        }
-        Some(item)
+        // Without its id: whether that is still the provider's own, nobody can say here.
+        Some(json!({"type": "reasoning", "summary": summary, "encrypted_content": signature}))
     }
 }
 

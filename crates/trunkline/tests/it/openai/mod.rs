@@ -9,3 +9,4 @@ mod models;
 mod mutated;
 mod passing;
 mod refusal;
+mod responses;

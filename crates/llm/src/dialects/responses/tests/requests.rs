@@ -24,9 +24,9 @@ fn what_is_read_is_written() {
                 {"type": "input_image", "file_id": "file-1", "detail": "auto"},
                 {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"},
                 {"type": "input_file", "file_url": "https://x/y.pdf"}]},
-            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}],
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}],
              "encrypted_content": "gAAA"},
-            {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "gBBB"},
+            {"type": "reasoning", "summary": [], "encrypted_content": "gBBB"},
             {"type": "message", "role": "assistant", "content": "I look."},
             {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{\"a\": 1}"},
             {"type": "function_call", "call_id": "c2", "name": "g", "arguments": "{}"},
@@ -227,14 +227,18 @@ fn parts() -> impl Strategy<Value = Part> {
         ("[a-z0-9]{1,8}", "[a-z_]{1,8}", "\\{\"a\": [0-9]{1,3}\\}").prop_map(|(id, name, arguments)| {
             Part::ToolCall(ToolCall { id, name, arguments, signature: None })
         }),
-        (texts(), signature(), any::<bool>(), proptest::option::of("rs_[a-z]{3}")).prop_map(
-            |(text, signature, redacted, id)| {
-                let redacted = redacted && signature.is_some();
-                let text = if redacted { String::new() } else { text };
-                let signature = signature.or(Some("x".into()));
-                Part::Reasoning(Reasoning { text, signature, redacted, origin: Some(Dialect::Responses), id })
-            }
-        ),
+        (texts(), signature(), any::<bool>()).prop_map(|(text, signature, redacted)| {
+            let redacted = redacted && signature.is_some();
+            let text = if redacted { String::new() } else { text };
+            let signature = signature.or(Some("x".into()));
+            Part::Reasoning(Reasoning {
+                text,
+                signature,
+                redacted,
+                origin: Some(Dialect::Responses),
+                id: None,
+            })
+        }),
         texts().prop_map(Part::text),
     ]
 }
