@@ -217,6 +217,11 @@ impl Access {
         }
     }
 
+    /// Who a key stands for, by the key's name: for work of our own that runs under it.
+    pub fn named(&self, name: &str) -> Result<Arc<Caller>, BadKey> {
+        self.directory.named(name)
+    }
+
     /// Who a token of the identity provider speaks for; `None` when there is no such provider, or this is no token.
     pub async fn authenticate_token(&self, presented: &str) -> Option<Result<Arc<Caller>, TokenError>> {
         let tokens = self.tokens.load_full().filter(|_| looks_like_token(presented))?;

@@ -119,6 +119,21 @@ impl Directory {
         Ok(Arc::clone(&entry.caller))
     }
 
+    /// The caller of a key by its name.
+    pub(crate) fn named(&self, name: &str) -> Result<Arc<Caller>, BadKey> {
+        let snapshot = self.snapshot.load();
+        let row = snapshot.keys.values().find(|key| key.fields.name == name).ok_or(BadKey::Unknown)?;
+        let entry =
+            parse_hash(&row.hash).and_then(|hash| snapshot.by_hash.get(&hash)).ok_or(BadKey::Unknown)?;
+        if !entry.enabled {
+            return Err(BadKey::Disabled);
+        }
+        match entry.caller.expires_at.is_some_and(|end| end <= now_ms()) {
+            true => Err(BadKey::Expired),
+            false => Ok(Arc::clone(&entry.caller)),
+        }
+    }
+
     /// The roles in force.
     pub(crate) fn roles(&self) -> Roles {
         self.snapshot.load().roles.clone()

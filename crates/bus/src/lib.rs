@@ -14,6 +14,7 @@ pub mod settings;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod vcons;
 pub mod windows;
 
 pub use crate::rabbitmq::Rabbitmq;

@@ -72,6 +72,34 @@ impl Redis {
         result
     }
 
+    /// Sends several commands at once; to a cluster one after the other, since each may belong to another node.
+    pub(crate) async fn pipe<T: FromRedisValue>(
+        &self,
+        operation: &'static str,
+        pipeline: &redis::Pipeline,
+    ) -> Result<T, SeamError> {
+        if pipeline.is_empty() {
+            return T::from_redis_value(redis::Value::Array(Vec::new()))
+                .map_err(|error| SeamError::Invalid(error.to_string()));
+        }
+        if self.is_cluster().await? {
+            let mut answers = Vec::new();
+            for command in pipeline.cmd_iter() {
+                answers.push(self.run::<redis::Value>(operation, command).await?);
+            }
+            return T::from_redis_value(redis::Value::Array(answers))
+                .map_err(|error| SeamError::Invalid(error.to_string()));
+        }
+        let result = async {
+            let mut connection = self.connection().await?;
+            let answer = pipeline.query_async(connection.get()?).await;
+            self.finish(connection, answer)
+        }
+        .await;
+        self.inner.metrics.redis(operation, result.is_ok());
+        result
+    }
+
     /// Runs a script, as one step for everybody else.
     pub(crate) async fn script<T: FromRedisValue>(
         &self,

@@ -158,6 +158,7 @@ pub struct Condition {
     pub dialog: Option<String>,
     /// This does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Anything")]
     pub not: Option<Box<Condition>>,
 }
 

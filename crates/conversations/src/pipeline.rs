@@ -30,7 +30,7 @@ use crate::{followers, terms};
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often what was put off is done.
-const TIDY: Duration = Duration::from_millis(500);
+const TIDY: Duration = Duration::from_secs(1);
 /// How often the lengths of lists are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 /// How long a storage may take to look for a vCon.

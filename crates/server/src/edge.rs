@@ -27,6 +27,7 @@ use crate::admin::{is_admin, refuse};
 use crate::body::lingering;
 use crate::error::{ApiError, dialect_at};
 use crate::router::pattern;
+use crate::routes::vcons;
 use crate::state::{App, Shared};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -106,9 +107,12 @@ pub(crate) async fn serve(
         take_key(&mut request);
     }
     let path = request.uri().path();
-    let route = pattern(path);
+    let vcon_path = vcons::under(shared, path);
+    let route = vcon_path.and_then(vcons::pattern).unwrap_or_else(|| pattern(path));
     // Kept only where an error has a form of its own.
-    let admin_path = is_admin(path).then(|| path.to_owned());
+    let admin_path = (vcon_path.is_none() && is_admin(path)).then(|| path.to_owned());
+    // The vCon API looks at credentials of its own.
+    let own_door = vcon_path.is_some();
     let dialect = dialect_at(path);
     let open = OPEN.contains(&route);
     let surface = if admin_path.is_some() { Surface::Admin } else { Surface::Api };
@@ -134,12 +138,13 @@ pub(crate) async fn serve(
         Ok(caller) if caller.single_use && !open => use_up(shared, caller).await,
         found => found,
     };
-    if !open {
+    if !open && !own_door {
         note_outcome(shared, client.ip, surface, &found);
     }
     let (caller, refusal) = match found {
         Ok(caller) => (Some(caller), None),
         // On open paths a credential that is no good is as none.
+        Err(refusal) if own_door && refusal.kind == Kind::Unauthenticated => (None, None),
         Err(refusal) => (None, (!open).then_some(refusal)),
     };
     let refused = refusal.is_some();

@@ -10,7 +10,9 @@ use base::Kind;
 
 use crate::admin::{dispatch, is_admin};
 use crate::error::{ApiError, dialect_at};
-use crate::routes::{admin, anthropic, ephemeral, gemini, health, metrics, openai, responses, version};
+use crate::routes::{
+    admin, anthropic, ephemeral, gemini, health, metrics, openai, responses, vcons, version,
+};
 use crate::settings::Role;
 use crate::state::App;
 
@@ -19,6 +21,11 @@ pub(crate) fn router(app: Arc<App>, roles: &[Role]) -> Router {
     let mut router = probes();
     if roles.contains(&Role::Gateway) {
         router = router.merge(gateway());
+    }
+    if roles.contains(&Role::Conversations)
+        && let Some(surface) = &app.shared.conversations
+    {
+        router = router.merge(vcons::router(&surface.root));
     }
     if roles.contains(&Role::Admin) {
         // Conduit's clients write `/api` in any case, which only the fallback can take.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use access::Access;
 use access::sealing::Sealer;
 use arc_swap::ArcSwap;
+use conversations::Conversations;
 use gateway::Gateway;
 use telemetry::{Metrics, Tracer};
 use tokio::sync::watch;
@@ -20,7 +21,9 @@ use crate::listen::{self, Listener, bind};
 use crate::router::{metrics_router, router};
 use crate::routes::ephemeral::Made;
 use crate::settings::{Role, ServerSettings};
-use crate::state::{App, Build, DatabaseProbe, HttpMetrics, Limits, PoolMetrics, Shared};
+use crate::state::{
+    App, Build, ConversationSurface, DatabaseProbe, HttpMetrics, Limits, PoolMetrics, Shared,
+};
 use crate::workers::{Phase, Post, Surface, Workers};
 
 /// What a server is made of.
@@ -33,6 +36,8 @@ pub struct Parts {
     pub gateway: Gateway,
     /// Who may do what, and how much.
     pub access: Arc<Access>,
+    /// The pipeline of vCons.
+    pub conversations: Option<Arc<Conversations>>,
     /// What readiness looks at, beside the Store.
     pub dependencies: Vec<Dependency>,
     /// The application's metrics.
@@ -87,7 +92,8 @@ impl Server {
     /// Puts what the API has configured in force, opens every address, then serves. What speaks to the Store is
     /// done on the current tokio runtime.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { settings, file, gateway, access, metrics, tracer, build, dependencies } = parts;
+        let Parts { settings, file, gateway, access, metrics, tracer, build, dependencies, conversations } =
+            parts;
         let configuration = Configuration::start(file, &access, gateway.control()).await?;
         let at_the_door = Arc::clone(&access);
         configuration.when_changed(move |limits, rules| {
@@ -99,6 +105,7 @@ impl Server {
         });
         let shared = Arc::new(Shared {
             admin: Arc::new(Admin::new(access.db().clone(), Some(Arc::clone(&access)), own_sealer()?)),
+            conversations: conversations.map(ConversationSurface::new),
             configuration,
             control: tokio::runtime::Handle::current(),
             dependencies: Dependencies::watch(access.db().clone(), dependencies),

@@ -80,6 +80,11 @@ impl Default for ServerSettings {
 }
 
 impl ServerSettings {
+    /// Whether this process takes vCons through their chains.
+    pub fn works(&self) -> bool {
+        self.effective_listeners().iter().any(|listener| listener.roles.contains(&Role::Worker))
+    }
+
     /// The listeners in effect: `listeners`, or the one that `listen`, `roles` and `tls` make.
     pub fn effective_listeners(&self) -> Vec<ListenerSettings> {
         self.listeners.clone().unwrap_or_else(|| {
@@ -112,11 +117,15 @@ pub enum Role {
     Gateway,
     /// Administration: what the admin key opens.
     Admin,
+    /// The vCon API.
+    Conversations,
+    /// Not an address's but the process's: takes vCons through their chains.
+    Worker,
 }
 
 impl Role {
     /// Every role there is.
-    pub const ALL: [Role; 2] = [Role::Gateway, Role::Admin];
+    pub const ALL: [Role; 4] = [Role::Gateway, Role::Admin, Role::Conversations, Role::Worker];
 }
 
 /// One address, with its own roles and TLS.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use access::Access;
 use arc_swap::ArcSwap;
+use conversations::Conversations;
 use gateway::Gateway;
 use store::{Db, Engine, PoolState};
 use telemetry::metrics::{DURATION_BUCKETS, Gauge};
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) access: Arc<Access>,
     /// What admin requests share.
     pub(crate) admin: Arc<Admin>,
+    /// The pipeline of vCons.
+    pub(crate) conversations: Option<ConversationSurface>,
     /// What is configured, by the file and by the API.
     pub(crate) configuration: Arc<Configuration>,
     /// The runtime on which the Store is spoken to.
@@ -59,6 +62,21 @@ pub(crate) struct Shared {
     pub(crate) database: DatabaseProbe,
     /// Who made keys for one request.
     pub(crate) ephemeral: Made,
+}
+
+/// The pipeline of vCons, and where its API answers.
+pub(crate) struct ConversationSurface {
+    pub(crate) pipeline: Arc<Conversations>,
+    /// The prefix beside the root; empty for none.
+    pub(crate) root: String,
+}
+
+impl ConversationSurface {
+    pub(crate) fn new(pipeline: Arc<Conversations>) -> Self {
+        let root = pipeline.settings().root_path.trim_matches('/').to_owned();
+        let root = if root.is_empty() { root } else { format!("/{root}") };
+        ConversationSurface { pipeline, root }
+    }
 }
 
 /// When the database was last asked, and how fast it answered, if it did.

@@ -1,6 +1,8 @@
 //! The one composition root: settings in, a running application out.
 
 mod backends;
+mod conversations;
+mod models;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::conversations::{Conversations, PipelineError};
 use access::identity::{RoleError, Roles, TokenVerifier};
 use access::{Access, AccessError, FirstRun};
 use base::Secret;
@@ -35,6 +38,7 @@ pub struct App {
     pub server: Server,
     /// The keys made now, if this is the first run in its data folder.
     pub first_run: Option<FirstRun>,
+    conversations: Arc<Conversations>,
     access: Arc<Access>,
     backends: Backends,
     settings: Settings,
@@ -67,6 +71,9 @@ pub enum WireError {
     /// Export of traces and metrics.
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
+    /// Chains of vCons.
+    #[error("conversations: {0}")]
+    Conversations(#[from] PipelineError),
     /// A setting that only shows when it is used.
     #[error("{0}")]
     Gateway(String),
@@ -83,7 +90,7 @@ impl App {
         }
         let roles = roles(&settings)?;
         let metrics = Metrics::new()?;
-        let backends = Backends::open(&settings.data, &db, &metrics).await?;
+        let backends = Backends::open(&settings.data, &settings.conversations, &db, &metrics).await?;
         let (access, first_run) = Access::start(access::Parts {
             db,
             events: Arc::clone(&backends.events),
@@ -108,7 +115,11 @@ impl App {
         let from_file = file.gateway_settings().map_err(WireError::Gateway)?;
         let gateway =
             Gateway::new(&from_file, &access, &metrics, tracer.clone()).map_err(WireError::Gateway)?;
+        let conversations =
+            Self::start_conversations(&settings, &access, &backends, &gateway, &metrics, &tracer);
+        let conversations = Arc::new(conversations.await?);
         let server = Server::start(Parts {
+            conversations: Some(Arc::clone(&conversations)),
             settings: settings.server.clone(),
             file,
             gateway,
@@ -119,7 +130,7 @@ impl App {
             build: BUILD,
         })
         .await?;
-        Ok(App { server, access, backends, first_run, settings, otlp })
+        Ok(App { server, conversations, access, backends, first_run, settings, otlp })
     }
 
     /// The settings in force.
@@ -142,6 +153,9 @@ impl App {
         self.server.reload(&settings.server, file_configuration(&settings))?;
         self.access.door().reload(&settings.ip);
         self.access.set_rotation(settings.rotation.clone());
+        if settings.conversations != self.settings.conversations {
+            self.conversations.reload(settings.conversations.clone()).map_err(|e| e.to_string())?;
+        }
         let waiting = restart_needed(&self.settings, &settings);
         self.settings = settings;
         Ok(waiting)
@@ -150,7 +164,10 @@ impl App {
     /// Stops as the settings say. Returns how many calls were cut off.
     pub async fn shutdown(self) -> u32 {
         let server = &self.settings.server;
-        let cut_off = self.server.shutdown(server.drain_delay.0, server.shutdown_grace.0).await;
+        let (cut_off, _) = tokio::join!(
+            self.server.shutdown(server.drain_delay.0, server.shutdown_grace.0),
+            self.conversations.shutdown()
+        );
         self.access.stop().await;
         self.backends.close().await;
         self.otlp.shutdown(EXPORT_GRACE).await;

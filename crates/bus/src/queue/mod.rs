@@ -1,5 +1,6 @@
 //! [`Queue`](base::seams::Queue) in memory, on Redis and on RabbitMQ. The one on the database is in `store`.
 
+mod ledger;
 mod memory;
 mod rabbitmq;
 mod redis;
@@ -9,6 +10,7 @@ use base::seams::{MAX_BATCH, Message, SeamError};
 pub use self::memory::MemoryQueue;
 pub use self::rabbitmq::RabbitmqQueue;
 pub use self::redis::RedisQueue;
+pub use ledger::RedisLedger;
 
 /// What is kept as the reason of an attempt that ended with its lease.
 pub(crate) const LEASE_ENDED: &str = "the lease ended before the work was done";

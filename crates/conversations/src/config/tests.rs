@@ -43,8 +43,10 @@ fn read() -> (Sections, Ordered) {
     Sections::from_yaml(FILE, |name| (name == "KEY").then(|| "hunter2".into())).unwrap()
 }
 
+/// V01: every section in its order, what the Conserver ignores having its effect. Mutation: `links` and `chains` as
+/// sorted maps.
 #[test]
-fn a_conservers_file_is_read_as_it_is() {
+fn promise_v01_a_conservers_file_is_read_as_it_is() {
     let (sections, _) = read();
     let names: Vec<&str> = sections.chains.iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["zeta", "alpha"], "in the order of the file");

@@ -9,4 +9,5 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod openai;
 pub(crate) mod responses;
+pub(crate) mod vcons;
 pub(crate) mod version;

@@ -4,6 +4,7 @@ mod admin_client;
 mod audit;
 mod config;
 mod demo;
+mod dlq;
 mod groups;
 mod health;
 mod keys;
@@ -15,6 +16,7 @@ mod providers;
 mod roles;
 mod serve;
 mod usage;
+mod vcon;
 mod watch;
 
 use std::process::ExitCode;
@@ -59,6 +61,10 @@ enum Command {
     Roles(Admin<roles::RolesCommand>),
     /// What was used, by whom, and what it cost.
     Usage(Admin<usage::UsageCommand>),
+    /// vCons: send, show, find, follow.
+    Vcon(Admin<vcon::VconCommand>),
+    /// Dead letters of vCons.
+    Dlq(Admin<dlq::DlqCommand>),
     /// Who did what, and whether the log of it is whole.
     Audit(Admin<audit::AuditCommand>),
 }
@@ -78,6 +84,8 @@ pub fn run(cli: &Cli, env: &Env) -> ExitCode {
         Command::Prices(args) => admin_client::run(args, env),
         Command::Roles(args) => admin_client::run(args, env),
         Command::Usage(args) => admin_client::run(args, env),
+        Command::Vcon(args) => admin_client::run(args, env),
+        Command::Dlq(args) => admin_client::run(args, env),
         Command::Audit(args) => admin_client::run(args, env),
     }
 }
@@ -136,6 +144,11 @@ mod tests {
             "usage export --by key --format json -o usage.json",
             "audit list --actor admin --from 2026-11-20T22:00:00Z",
             "audit verify",
+            "vcon submit a.json - --list incoming_calls --list other",
+            "vcon search --tel +15551234567 --text hello --limit 5",
+            "vcon tail --uuid 018e3d10-0c1f-8d8c-9b1a-5f9b1c6f0a11",
+            "dlq replay incoming_calls --count 5",
+            "dlq purge incoming_calls --all",
             "config export -o all.json",
             "config import all.json --merge --key-file key",
             "migrate --plan --config trunkline.yaml",
@@ -166,6 +179,8 @@ mod tests {
             "roles set support",
             "usage summary --by week",
             "audit verify --url nowhere",
+            "vcon submit",
+            "dlq purge incoming_calls",
             "migrate --plan=maybe",
         ] {
             assert_eq!(reads(line), Err(2), "{line}");

@@ -5,6 +5,7 @@
 //! name. What a row does is noted for `trunkline config show`.
 
 mod bus;
+mod conversations;
 mod limits;
 mod listen;
 mod otlp;
@@ -49,12 +50,12 @@ const KESTREL_URL: &str = "CONDUITLLM__KESTREL__ENDPOINTS__HTTPS__URL";
 const KESTREL_PATH: &str = "CONDUITLLM__KESTREL__ENDPOINTS__HTTPS__CERTIFICATE__PATH";
 const KESTREL_PASSWORD: &str = "CONDUITLLM__KESTREL__ENDPOINTS__HTTPS__CERTIFICATE__PASSWORD";
 /// Names so common that `NAME_FILE` means something else elsewhere.
-const NO_FILE: [&str; 2] = ["ENV", "PORT"];
+const NO_FILE: [&str; 3] = ["ENV", "PORT", "CONSERVER_API_TOKEN"];
 const OTEL: &str = "OpenTelemetry";
 
 /// All tables. Rows are read in this order, so of two names for one setting the later one counts.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    TABLE.iter().chain(limits::ROWS).chain(bus::ROWS)
+    TABLE.iter().chain(limits::ROWS).chain(bus::ROWS).chain(conversations::ROWS)
 }
 
 /// The rows that are not about limits and addresses, nor about Redis and RabbitMQ.

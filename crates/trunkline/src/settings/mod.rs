@@ -34,6 +34,7 @@ use base::{Duration, Secret};
 use bus::settings::{
     BlobsSettings, CacheSettings, EventsSettings, QueueSettings, RabbitmqSettings, RedisSettings, Short,
 };
+use conversations::ConversationSettings;
 use gateway::settings::{Models, Providers, ResilienceSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,8 @@ pub struct Settings {
     pub rotation: RotationSettings,
     /// Where requests may come from.
     pub ip: IpSettings,
+    /// vCons: chains, links, storages. Takes the sections of a Conserver's `config.yml` as they are.
+    pub conversations: ConversationSettings,
     /// Logs, traces and metrics.
     pub telemetry: TelemetrySettings,
 }
@@ -331,6 +334,10 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("server.header_timeout", a.header_timeout == b.header_timeout),
         ("data", old.data == new.data),
         ("auth", old.auth == new.auth),
+        ("conversations.workers", old.conversations.workers == new.conversations.workers),
+        ("conversations.concurrency", old.conversations.concurrency == new.conversations.concurrency),
+        ("conversations.root_path", old.conversations.root_path == new.conversations.root_path),
+        ("conversations.redis_only", old.conversations.redis_only == new.conversations.redis_only),
         // The level is applied at once.
         ("telemetry.log.format", s.log.format == t.log.format),
         ("telemetry.log.file", s.log.file == t.log.file),

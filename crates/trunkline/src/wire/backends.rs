@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use base::seams::{Backend, Blobs, Cache, Events, Queue, SeamError};
+use base::vcons::Vcons;
 use bus::blobs::{LocalBlobs, ObjectBlobs};
 use bus::cache::{MemoryCache, RedisCache};
 use bus::events::{LocalEvents, RabbitmqEvents, RedisEvents};
-use bus::queue::{RabbitmqQueue, RedisQueue};
+use bus::queue::{RabbitmqQueue, RedisLedger, RedisQueue};
 use bus::settings::{Address, Place};
+use bus::vcons::{RedisVcons, RedisVconsOptions};
 use bus::windows::{RedisWindows, RedisWindowsOptions, SharedWindows};
 use bus::{BusMetrics, Rabbitmq, Redis};
+use conversations::ConversationSettings;
 use server::Dependency;
 use store::{Db, Engine, PostgresEvents, StoreCache, StoreQueue};
 use telemetry::Metrics;
@@ -28,7 +31,17 @@ pub struct Backends {
     pub queue: Arc<dyn Queue>,
     /// Files by key.
     pub blobs: Arc<dyn Blobs>,
+    /// What conversations keep in Redis, where it alone keeps them.
+    pub redis_only: Option<RedisOnly>,
     servers: Servers,
+}
+
+/// vCons and their queues in Redis, without a database that processes share.
+pub struct RedisOnly {
+    /// Where vCons are kept.
+    pub vcons: Arc<dyn Vcons>,
+    /// The lists, their delays and dead letters.
+    pub queue: Arc<dyn Queue>,
 }
 
 /// Connections, one pool for each server however many seams are on it.
@@ -66,7 +79,12 @@ pub enum BackendError {
 
 impl Backends {
     /// Opens what the settings name. On the current runtime everything of it runs from then on.
-    pub async fn open(data: &DataSettings, db: &Db, metrics: &Metrics) -> Result<Self, BackendError> {
+    pub async fn open(
+        data: &DataSettings,
+        conversations: &ConversationSettings,
+        db: &Db,
+        metrics: &Metrics,
+    ) -> Result<Self, BackendError> {
         let metrics = BusMetrics::new(metrics)?;
         let mut servers = Servers { metrics, redis: Vec::new(), rabbitmq: Vec::new() };
         let events = events(data, db, &mut servers).await?;
@@ -84,7 +102,11 @@ impl Backends {
                 Some(Arc::new(RedisWindows::start(redis, options).await))
             }
         };
-        Ok(Backends { events, windows, cache, queue, blobs, servers })
+        let redis_only = match redis_alone(data, conversations, db) {
+            false => None,
+            true => Some(redis_only(data, conversations, &mut servers).await?),
+        };
+        Ok(Backends { events, windows, cache, queue, blobs, redis_only, servers })
     }
 
     /// What readiness looks at.
@@ -94,7 +116,11 @@ impl Backends {
         let events: Arc<dyn Backend> = self.events.clone();
         let blobs: Arc<dyn Backend> = self.blobs.clone();
         let all = [("events", events), ("cache", cache), ("queue", queue), ("blobs", blobs)];
-        all.into_iter().map(|(name, backend)| Dependency { name, backend }).collect()
+        let lists = self
+            .redis_only
+            .as_ref()
+            .map(|redis| -> (_, Arc<dyn Backend>) { ("conversations", redis.queue.clone()) });
+        all.into_iter().chain(lists).map(|(name, backend)| Dependency { name, backend }).collect()
     }
 
     /// How many consumers this process has at RabbitMQ.
@@ -235,6 +261,32 @@ async fn queue(data: &DataSettings, db: &Db, servers: &mut Servers) -> Result<Ar
         Choice::Named("store") => ledger,
         _ => return Err(unknown("queue", address, "`store`, `redis`, `rabbitmq` or a URL")),
     })
+}
+
+/// Whether Redis alone keeps conversations: where it is said, or where all there is is the Conserver's own
+/// environment, a file and a Redis.
+fn redis_alone(data: &DataSettings, conversations: &ConversationSettings, db: &Db) -> bool {
+    let like_conserver = conversations.config_file.is_some()
+        && data.redis.url.is_some()
+        && db.engine() == Engine::Sqlite
+        && matches!(choice(&data.queue.backend), Choice::Named("store"));
+    conversations.redis_only.unwrap_or(like_conserver)
+}
+
+async fn redis_only(
+    data: &DataSettings,
+    conversations: &ConversationSettings,
+    servers: &mut Servers,
+) -> Result<RedisOnly, BackendError> {
+    let redis = servers.redis("conversations", &Address::from("redis"), data).await?;
+    let prefix = data.queue.prefix.as_str();
+    let ledger = Arc::new(RedisLedger::new(redis.clone(), prefix));
+    let options = RedisVconsOptions {
+        sorted_set: conversations.sorted_set.clone(),
+        index_keep: conversations.index_keep.0,
+    };
+    let queue = RedisQueue::new(redis.clone(), ledger, prefix);
+    Ok(RedisOnly { vcons: Arc::new(RedisVcons::new(redis, options)), queue: Arc::new(queue) })
 }
 
 async fn blobs(data: &DataSettings, metrics: &BusMetrics) -> Result<Arc<dyn Blobs>, BackendError> {

@@ -5,6 +5,7 @@
 mod admin;
 mod admin_api;
 mod app;
+mod conversations;
 mod dialects;
 mod door;
 mod faults;

@@ -167,3 +167,81 @@ async fn promise_c08_the_guides_rules_fire_on_the_series_that_are_exposed() {
     let read = promtool(&program, &["check", "metrics"], dir.path(), &text);
     assert!(matches!(read.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&read.stderr));
 }
+
+/// V11: the four alerts of the Conserver's guide. Mutation: `conserver_ingress_list_length` without its label `kind`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_v11_the_guides_alerts_fire_on_the_series_that_are_exposed() {
+    let Some(program) = services::tool("promtool") else { return };
+    let chains = "conversations: {access: open, chains: {main: {links: [], ingress_lists: [calls]}}}\n";
+    let process = Program::serve(chains).start();
+    let vcon = r#"{"vcon":"0.4.0","uuid":"018e3d10-0c1f-8d8c-9b1a-5f9b1c6f0a11","created_at":"2026-11-20"}"#;
+    assert_eq!(process.client().post_json("/vcon", &[], vcon).await.status, 201);
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = scrape(&process).await;
+    while !seen.1.keys().any(|name| name.starts_with("conserver_ingress_list_length{")) {
+        assert!(Instant::now() < deadline, "no length of a list: {}", seen.0);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        seen = scrape(&process).await;
+    }
+    let one = |starts: &str, holds: &str| {
+        let found = seen.1.keys().find(|name| name.starts_with(starts) && name.contains(holds));
+        found.unwrap_or_else(|| panic!("no {starts} with {holds}: {}", seen.0)).clone()
+    };
+    let waiting = one("conserver_ingress_list_length{", "kind=\"ingress\"");
+    let dead = one("conserver_ingress_list_length{", "kind=\"dlq\"");
+    let fine = one("http_requests_total{", "route=\"/vcon\"");
+    let failed = fine.replace("\"201\"", "\"503\"");
+    let buckets: Vec<String> = seen
+        .1
+        .keys()
+        .filter(|name| {
+            name.starts_with("http_request_duration_seconds_bucket{") && name.contains("\"/vcon\"")
+        })
+        .cloned()
+        .collect();
+    let bound = |name: &str| labels(name)["le"].parse::<f64>().unwrap_or(f64::INFINITY);
+    let series = |depth: u32, letters: u32, errors: u32, slow: f64| {
+        let mut all = BTreeMap::from([
+            (waiting.clone(), format!("{depth}x60")),
+            (dead.clone(), format!("{letters}x60")),
+            (fine.clone(), "0+100x60".to_owned()),
+            (failed.clone(), format!("0+{errors}x60")),
+        ]);
+        all.extend(buckets.iter().map(|name| {
+            let count = if bound(name) > slow { 100 } else { 0 };
+            (name.clone(), format!("0+{count}x60"))
+        }));
+        all
+    };
+    let rules = crate::house::text("deploy/prometheus/conserver-alerts.yml");
+    let summary = |alert: &str| {
+        let of = rules.split_once(&format!("alert: {alert}\n")).unwrap().1;
+        of.split_once("summary: ").unwrap().1.lines().next().unwrap().to_owned()
+    };
+    let names = ["VconQueueDepth", "VconDeadLetters", "VconApiLatency", "VconApiErrors"];
+    let summaries = names.map(summary);
+    let place = crate::house::root().join("deploy/prometheus/conserver-alerts.yml").display().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, series, fires) in
+        [("busy.yml", series(1_001, 101, 6, 5.0), true), ("quiet.yml", series(1_000, 100, 5, 0.5), false)]
+    {
+        let found =
+            [vec![labels(&waiting)], vec![labels(&dead)], vec![BTreeMap::new()], vec![BTreeMap::new()]];
+        let firing: Vec<Firing<'_>> = names
+            .iter()
+            .zip(["warning", "critical", "warning", "critical"])
+            .zip(&summaries)
+            .zip(found)
+            .map(|(((alert, severity), summary), labels)| Firing {
+                alert,
+                severity,
+                summary,
+                labels: if fires { labels } else { Vec::new() },
+            })
+            .collect();
+        std::fs::write(dir.path().join(name), rules_test(&place, &series, &firing)).unwrap();
+        let tested = promtool(&program, &["test", "rules", name], dir.path(), "");
+        let file = std::fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(tested.status.success(), "{}\n{file}", String::from_utf8_lossy(&tested.stderr));
+    }
+}
