@@ -16,6 +16,7 @@ BEHAVIOURS = ["ok", "tool", "filtered", "limited", "failed", "overflow", "broken
 KINDS = {
     "openai": "kind: openai-compatible, api_key: sk-fake",
     "anthropic": "kind: anthropic, api_key: sk-fake",
+    "gemini": "kind: gemini, api_key: fake-secret",
     "bedrock": "kind: bedrock, aws: {region: eu-west-1, access_key_id: AKIDEXAMPLE, secret_access_key: fake-secret}",
 }
 TEXT = "Hello from the upstream."

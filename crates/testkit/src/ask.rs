@@ -15,6 +15,8 @@ pub enum Surface {
     CountTokens,
     /// Bedrock's `…/converse` and `…/converse-stream`
     Converse,
+    /// Gemini's `…:generateContent` and `…:streamGenerateContent`
+    Gemini,
     /// `…/models`
     Models,
     /// `…/completions`
@@ -49,7 +51,7 @@ pub struct Ask {
 impl Surface {
     /// Whether its answers are in [`crate::native`].
     pub(crate) fn is_native(self) -> bool {
-        matches!(self, Surface::Messages | Surface::CountTokens | Surface::Converse)
+        matches!(self, Surface::Messages | Surface::CountTokens | Surface::Converse | Surface::Gemini)
     }
 }
 
@@ -85,6 +87,9 @@ impl Ask {
             _ if path.ends_with("/messages") => Surface::Messages,
             _ if path.ends_with("/messages/count_tokens") => Surface::CountTokens,
             _ if path.ends_with("/converse") || path.ends_with("/converse-stream") => Surface::Converse,
+            _ if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") => {
+                Surface::Gemini
+            }
             _ if path.ends_with("/models") => Surface::Models,
             _ if path.ends_with("/completions") => Surface::Completions,
             _ if path.ends_with("/responses") => Surface::Responses,
@@ -103,6 +108,7 @@ impl Ask {
             surface,
             delete: false,
             stream: match surface {
+                Surface::Gemini => path.ends_with(":streamGenerateContent"),
                 Surface::Converse => path.ends_with("/converse-stream"),
                 Surface::Messages => body["stream"] == true,
                 _ => streams && body["stream"] == true,

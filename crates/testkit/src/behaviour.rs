@@ -153,6 +153,11 @@ impl Behaviour {
         Behaviour::custom("context_overflow", move |ask| match ask.surface {
             Surface::Messages => native::error(ask, 400, "prompt is too long: 9000 tokens > 8192 maximum"),
             Surface::Converse => native::error(ask, 400, "Input is too long for requested model."),
+            Surface::Gemini => native::error(
+                ask,
+                400,
+                "The input token count (9000) exceeds the maximum number of tokens allowed (8192).",
+            ),
             _ => json(400, body.clone()),
         })
     }
@@ -402,7 +407,7 @@ impl Behaviour {
     /// A behaviour for chat that is [`Behaviour::ok`] for everything else.
     fn chat(name: &str, make: impl Fn(&Ask) -> Reply + Send + Sync + 'static) -> Behaviour {
         Behaviour::custom(name, move |ask| match ask.surface {
-            Surface::Chat | Surface::Messages | Surface::Converse => make(ask),
+            Surface::Chat | Surface::Messages | Surface::Converse | Surface::Gemini => make(ask),
             _ => good(ask),
         })
     }
@@ -430,7 +435,7 @@ fn good(ask: &Ask) -> Reply {
         Surface::Chat if ask.stream => Reply::events(chat::events(ask.include_usage)),
         Surface::Chat => json(200, chat::body()),
         Surface::Embeddings => json(200, chat::embeddings_body(ask.inputs, ask.base64)),
-        Surface::Messages | Surface::CountTokens | Surface::Converse => native::good(ask),
+        Surface::Messages | Surface::CountTokens | Surface::Converse | Surface::Gemini => native::good(ask),
         Surface::Models => json(200, chat::models_body()),
         Surface::Completions if ask.stream => Reply::events(completions::events(ask.include_usage)),
         Surface::Completions => json(200, completions::body()),

@@ -1,5 +1,5 @@
 //! The fake provider in dialects other than OpenAI's: the same answers and faults as [`crate::chat`], in Anthropic's
-//! messages and Bedrock's Converse. Texts follow the documentation of each.
+//! messages, Bedrock's Converse and Gemini's `generateContent`. Texts follow the documentation of each.
 //!
 //! The pieces of a stream stand for the same steps in every dialect: the beginning, parts of content, the reason to
 //! end, the end. So a fault that comes after so many pieces comes at the same place of the answer.
@@ -8,6 +8,8 @@
 //! <https://platform.claude.com/docs/en/api/errors>,
 //! <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html>,
 //! <https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html> (framing).
+
+mod gemini;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -52,6 +54,8 @@ pub(crate) fn answer(ask: &Ask, said: &Said<'_>) -> Reply {
         (Surface::CountTokens, _) => json_reply(200, &json!({"input_tokens": chat::PROMPT_TOKENS})),
         (Surface::Messages, false) => json_reply(200, &message(said)),
         (Surface::Messages, true) => stream("text/event-stream; charset=utf-8", message_events(said)),
+        (Surface::Gemini, false) => json_reply(200, &gemini::whole(said)),
+        (Surface::Gemini, true) => stream("text/event-stream", gemini::events(said)),
         (_, false) => json_reply(200, &converse(said)),
         (_, true) => stream("application/vnd.amazon.eventstream", converse_events(said)),
     }
@@ -216,6 +220,9 @@ pub(crate) fn error(ask: &Ask, status: u16, message: &str) -> Reply {
         let error = json!({"type": kind, "message": message});
         return json_reply(status, &json!({"type": "error", "error": error, "request_id": chat::REQUEST_ID}));
     }
+    if ask.surface == Surface::Gemini {
+        return gemini::error(status, message);
+    }
     let kind = match status {
         403 => "AccessDeniedException",
         404 => "ResourceNotFoundException",
@@ -236,6 +243,7 @@ pub(crate) fn error_event(surface: Surface) -> Vec<u8> {
             let error = json!({"type": "overloaded_error", "message": ERROR_EVENT_MESSAGE});
             event("error", &json!({"type": "error", "error": error}))
         }
+        Surface::Gemini => gemini::error_event(),
         _ => frame("exception", "modelStreamErrorException", &json!({"message": ERROR_EVENT_MESSAGE})),
     }
 }
@@ -246,6 +254,7 @@ pub(crate) fn malformed_event(surface: Surface) -> Vec<u8> {
         Surface::Messages => {
             b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"in\n\n".to_vec()
         }
+        Surface::Gemini => b"data: {\"candidates\": [{\"con\n\n".to_vec(),
         _ => {
             let delta = json!({"contentBlockIndex": 0, "delta": {"text": "x"}});
             let mut bytes = frame("event", "contentBlockDelta", &delta);

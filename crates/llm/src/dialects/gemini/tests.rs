@@ -159,6 +159,17 @@ fn a_request_comes_back() {
     assert_eq!(bare(&again), bare(&prompt));
 }
 
+/// A part of the conversation that only Google has: no other provider could answer it.
+#[test]
+fn cached_content_stays_with_its_provider() {
+    let body = json!({"cachedContent": "cachedContents/1", "contents": [{"parts": [{"text": "hi"}]}]});
+    let prompt = read(&body).unwrap();
+    assert_eq!(written(&prompt, "gemini-2.5-pro").0["cachedContent"], "cachedContents/1");
+    let chat = crate::dialects::egress(Dialect::Chat).unwrap();
+    let refusal = chat.write_prompt(&prompt, "m", &mut Losses::default()).unwrap_err();
+    assert!(refusal.message.contains("cachedContent"), "{}", refusal.message);
+}
+
 #[test]
 fn what_another_provider_left_is_made_fit() {
     let origin = Some(Dialect::Messages);

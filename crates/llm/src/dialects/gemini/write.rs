@@ -31,11 +31,13 @@ pub(super) fn prompt(prompt: &Prompt, model: &str, losses: &mut Losses) -> Resul
         }
     }
     let mut request = Request::default();
-    let mut turns = Turns { model, losses, names: HashMap::new(), contents: Vec::new(), system: Vec::new() };
+    let (names, contents, system) = (HashMap::new(), Vec::new(), Vec::new());
+    let mut turns = Turns { model, losses, names, contents, system, cached: None };
     for turn in &prompt.turns {
         turns.write(turn)?;
     }
-    let Turns { contents, system, losses, .. } = turns;
+    let Turns { contents, system, losses, cached, .. } = turns;
+    request.cached_content = cached;
     request.contents = contents;
     if request.contents.is_empty() {
         // Instructions alone are no conversation for this API.
@@ -71,6 +73,8 @@ struct Turns<'a> {
     names: HashMap<&'a str, &'a str>,
     contents: Vec<Content>,
     system: Vec<Wire>,
+    /// What the provider has cached of the conversation.
+    cached: Option<String>,
 }
 
 impl<'a> Turns<'a> {
@@ -131,6 +135,9 @@ impl<'a> Turns<'a> {
                     let mut out = Vec::new();
                     self.text(text, cache.as_ref(), &mut out);
                     self.system.append(&mut out);
+                }
+                Part::Native { dialect: Dialect::Gemini, value } if value.get("cachedContent").is_some() => {
+                    self.cached = value["cachedContent"].as_str().map(str::to_owned);
                 }
                 Part::Native { dialect, value } => self.system.push(native(*dialect, value)?),
                 _ => {

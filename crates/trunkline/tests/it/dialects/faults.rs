@@ -113,3 +113,8 @@ async fn anthropic_fails_as_openai_does() {
 async fn bedrock_fails_as_openai_does() {
     compare("bedrock").await;
 }
+
+#[tokio::test]
+async fn gemini_fails_as_openai_does() {
+    compare("gemini").await;
+}

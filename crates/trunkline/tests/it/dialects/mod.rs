@@ -2,6 +2,7 @@
 
 mod bedrock;
 mod faults;
+mod gemini;
 mod messages;
 mod messages_errors;
 

@@ -65,7 +65,10 @@ proptest! {
         let end = (at + bytes.len()).min(body.len());
         body[at..end].copy_from_slice(&bytes[..end - at]);
         for body in [&bytes, &body] {
-            let _ = Gemini.read_prompt(body, Some(("m", true)));
+            if let Ok(prompt) = Gemini.read_prompt(body, Some(("m", true))) {
+                let written = Gemini.write_prompt(&prompt, "gemini-3-pro", &mut Losses::default());
+                prop_assert!(written.is_err() || read(&serde_json::from_slice(&written.unwrap()).unwrap()).is_ok());
+            }
             let _ = Gemini.read_answer(body);
             let _ = Gemini.read_error(body);
             let _ = Gemini.reader().read("", body, &mut Vec::new());
