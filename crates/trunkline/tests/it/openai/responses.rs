@@ -33,12 +33,12 @@ async fn every_byte_passes_to_who_speaks_responses() {
     assert_eq!((received.path.as_str(), received.text()), ("/v1/responses", sent.replace("\"m\"", "\"up\"")));
 
     let sent = sent.replace("\"zz\"", "\"stream\":true,\"zz\"");
-    let mut stream = app.stream(RESPONSES, "streamed", &sent).await;
+    let mut stream = app.stream(RESPONSES, "responses-streamed", &sent).await;
     stream.collect(PATIENCE).await;
     let wanted: String = responses::events().into_iter().map(|event| event + "\n\n").collect();
     assert_eq!(String::from_utf8_lossy(stream.received()), wanted);
     assert_eq!(upstream.requests().last().unwrap().text(), sent.replace("\"m\"", "\"up\""));
-    let record = app.record("streamed").await;
+    let record = app.record("responses-streamed").await;
     let tokens = [&record["input_tokens"], &record["output_tokens"], &record["cached_tokens"]];
     assert_eq!(
         tokens,
@@ -155,7 +155,7 @@ async fn completions_pass_as_they_are() {
     );
     let sent =
         "{\"model\":\"m\",\"prompt\":\"x\",\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
-    let mut stream = app.stream("/v1/completions", "streamed", sent).await;
+    let mut stream = app.stream("/v1/completions", "completions-streamed", sent).await;
     stream.collect(PATIENCE).await;
     let wanted: String = completions::events(true).into_iter().map(|event| event + "\n\n").collect();
     assert_eq!(String::from_utf8_lossy(stream.received()), wanted);
