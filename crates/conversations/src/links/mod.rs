@@ -21,6 +21,8 @@ mod scitt;
 mod shared;
 mod tag;
 mod tag_router;
+#[cfg(test)]
+mod tests;
 mod transcribe;
 mod webhook;
 mod wtf_transcribe;
