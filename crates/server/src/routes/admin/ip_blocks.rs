@@ -23,7 +23,8 @@ pub(super) fn routes() -> Vec<Route> {
             "Lists the addresses that this replica lets nobody in from for a time, the longest first.",
             list,
         ),
-        Route::new(Method::POST, all, "ip.block", "Lets nobody in from an address for a time.", block),
+        Route::new(Method::POST, all, "ip.block", "Lets nobody in from an address for a time.", block)
+            .idempotent(),
         Route::new(Method::DELETE, one, "ip.lift", "Lets an address in again, on every replica.", lift),
     ]
 }

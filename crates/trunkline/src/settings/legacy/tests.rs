@@ -52,11 +52,12 @@ macro_rules! case {
 }
 
 mod bus;
+mod conversations;
 mod limits;
 mod providers;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    CASES.iter().chain(limits::CASES).chain(bus::CASES)
+    CASES.iter().chain(limits::CASES).chain(bus::CASES).chain(conversations::CASES)
 }
 
 const CASES: &[Case] = &[
@@ -141,8 +142,8 @@ const CASES: &[Case] = &[
         |s| text(s.providers["openai"].base_url.as_ref()),
         "http://127.0.0.1:9/v1"
     ),
-    case!("PORT", "7000", &[], listeners, "0.0.0.0:7000/2"),
-    case!("LANGCHAIN_PORT", "7000", &[], listeners, "127.0.0.1:7000/2"),
+    case!("PORT", "7000", &[], listeners, "0.0.0.0:7000/4"),
+    case!("LANGCHAIN_PORT", "7000", &[], listeners, "127.0.0.1:7000/4"),
     case!(
         "LANGCHAIN_METRICS_PORT",
         "7001",
@@ -150,16 +151,16 @@ const CASES: &[Case] = &[
         |s| format!("{:?}", s.server.metrics),
         "Some(127.0.0.1:7001)"
     ),
-    case!("ASPNETCORE_URLS", "http://+:5000;http://[::]:5001", &[], listeners, "0.0.0.0:5000/2 [::]:5001/2"),
-    case!("ASPNETCORE_URLS", "https://+:5443", &[PFX], listeners, "0.0.0.0:5443/2+/etc/ssl/conduit.pfx"),
+    case!("ASPNETCORE_URLS", "http://+:5000;http://[::]:5001", &[], listeners, "0.0.0.0:5000/4 [::]:5001/4"),
+    case!("ASPNETCORE_URLS", "https://+:5443", &[PFX], listeners, "0.0.0.0:5443/4+/etc/ssl/conduit.pfx"),
     case!(
         KESTREL_URL,
         "https://0.0.0.0:5443",
         &[PFX],
         listeners,
-        "127.0.0.1:8080/2 0.0.0.0:5443/2+/etc/ssl/conduit.pfx"
+        "127.0.0.1:8080/4 0.0.0.0:5443/4+/etc/ssl/conduit.pfx"
     ),
-    case!(KESTREL_PATH, "/a.pfx", &[URL], listeners, "127.0.0.1:8080/2 0.0.0.0:5443/2+/a.pfx"),
+    case!(KESTREL_PATH, "/a.pfx", &[URL], listeners, "127.0.0.1:8080/4 0.0.0.0:5443/4+/a.pfx"),
     case!(
         KESTREL_PASSWORD,
         "pw",
@@ -451,7 +452,7 @@ fn bare_ports_leave_written_listeners_alone() {
     assert_eq!(listeners(&loaded.settings), "1.1.1.1:1/1");
     assert_eq!(loaded.notes, ["PORT is not used, because server.listeners says where to listen"]);
     let kept = read("server: {listen: '10.1.1.1:1'}", &[("LANGCHAIN_PORT", "7000")]).unwrap();
-    assert_eq!(listeners(&kept.settings), "10.1.1.1:7000/2");
+    assert_eq!(listeners(&kept.settings), "10.1.1.1:7000/4");
 }
 
 #[test]
