@@ -118,7 +118,10 @@ async fn sweep(
                     return Some(FAILED);
                 }
             };
-            let Some(chain) = plan.by_list.get(list).filter(|_| !taken.is_empty()) else { continue };
+            // The configuration may have changed while we waited. A list that is no longer there is finished as it was.
+            let current = core.plan.load_full();
+            let chain = current.by_list.get(list).or_else(|| plan.by_list.get(list));
+            let Some(chain) = chain.filter(|_| !taken.is_empty()) else { continue };
             found = true;
             core.metrics.received.with(&[list]).inc_by(taken.len() as u64);
             for delivery in &taken {
