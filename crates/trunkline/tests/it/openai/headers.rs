@@ -147,7 +147,7 @@ async fn wrong_methods_and_paths_say_what_there_is() {
             }
         }
     }
-    for path in ["/", "/v1", "/v1/chat", "/v1/responses", "/chat/completions", "/v1/chat/completions/x"] {
+    for path in ["/", "/v1", "/v1/chat", "/v1/response", "/chat/completions", "/v1/chat/completions/x"] {
         let answer = send(&app, "POST", path, &auth).await;
         assert_refused(path, &answer, 404, "not_found", "/v1/models");
         assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
