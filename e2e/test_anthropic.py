@@ -50,7 +50,9 @@ def test_a_tool(client, kind, streamed):
             message = stream.get_final_message()
     else:
         message = client.messages.create(**asked)
-    [call] = message.content
+    # Gemini signs its calls: the signature travels sealed in a block before the call.
+    *sealed, call = message.content
+    assert [block.type for block in sealed] == (["redacted_thinking"] if kind == "gemini" else [])
     assert (call.type, call.name, call.input) == ("tool_use", "get_weather", {"city": "Paris"})
     assert message.stop_reason == "tool_use"
     result = {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "Sunny."}]}
