@@ -269,7 +269,7 @@ async fn all_keys(db: &Db) -> Result<Vec<store::KeyRow>, StoreError> {
 /// What to do with what is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+enum ImportMode {
     /// Nothing may be there but what the first run has made, which is replaced.
     #[default]
     Empty,
@@ -281,7 +281,7 @@ enum Mode {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ImportQuery {
     #[serde(default)]
-    mode: Mode,
+    mode: ImportMode,
 }
 
 /// What an import did.
@@ -318,7 +318,7 @@ async fn import(call: Call<Nothing, ImportQuery, Upload>) -> Result<Json<Configu
     let db = shared.access.db();
     let one = shared.configuration.changing().await;
     refuse_file(shared, &drafts)?;
-    if call.query.mode == Mode::Empty {
+    if call.query.mode == ImportMode::Empty {
         make_empty(db).await?;
     }
     let mut done = ConfigurationImported {
